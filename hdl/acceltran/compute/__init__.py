@@ -1,0 +1,1 @@
+"""Lanes, epilogue, softmax, layer norm: what turns numbers into numbers."""

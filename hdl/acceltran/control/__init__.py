@@ -1,0 +1,1 @@
+"""Commands: fetch, decode, semaphores, queues, registers, loop nests."""

@@ -1,0 +1,1 @@
+"""Buffers, the engines that move vectors, and the AXI ports."""

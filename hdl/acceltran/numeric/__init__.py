@@ -1,0 +1,1 @@
+"""Arithmetic units that every part shares: rounding, tables of functions, vectors."""

@@ -1,0 +1,1 @@
+"""Loading models, and the model that ships with the project."""

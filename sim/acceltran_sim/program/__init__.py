@@ -1,0 +1,1 @@
+"""From model weights and a configuration to commands and a memory image."""
