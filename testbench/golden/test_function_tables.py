@@ -93,24 +93,24 @@ def test_rejects_argument(n):
 
 
 def small(**changes):
-    fields = dict(
-        name="line",
-        frac_bits=4,
-        input_width=4,
-        input_frac_bits=4,
-        offset_width=3,
-        segment_count=2,
-        output_width=8,
-        output_signed=False,
-        output_frac_bits=4,
-        operand_shift=0,
-        square_shift=0,
-        product_shift=0,
-        guard_bits=0,
-        c0=(1, 2),
-        c1=(1, 1),
-        c2=(0, 0),
-    )
+    fields = {
+        "name": "line",
+        "frac_bits": 4,
+        "input_width": 4,
+        "input_frac_bits": 4,
+        "offset_width": 3,
+        "segment_count": 2,
+        "output_width": 8,
+        "output_signed": False,
+        "output_frac_bits": 4,
+        "operand_shift": 0,
+        "square_shift": 0,
+        "product_shift": 0,
+        "guard_bits": 0,
+        "c0": (1, 2),
+        "c1": (1, 1),
+        "c2": (0, 0),
+    }
     return FunctionTable(**{**fields, **changes})
 
 

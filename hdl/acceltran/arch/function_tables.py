@@ -1,4 +1,4 @@
-"""Piecewise quadratic tables of the functions that the hardware evaluates, as committed integers."""
+"""Piecewise quadratic tables of the functions that hardware evaluates, as committed integers."""
 
 import hashlib
 import json

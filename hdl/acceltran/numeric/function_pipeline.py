@@ -13,7 +13,7 @@ class FunctionPipeline(wiring.Component):
     """Evaluate a piecewise quadratic function table at every cycle in which ``advance`` is 1.
 
     ``y`` is ``table.evaluate_int(n)`` of the argument given ``LATENCY`` advancing cycles earlier.
-    Everything stands still while ``advance`` is 0. It has no reset and no handshake: the unit that
+    Everything stands still while ``advance`` is 0. There is no handshake: the unit that
     it is part of knows which results are valid.
 
     Golden model: ``acceltran_sim.golden.function_unit.evaluate``.
