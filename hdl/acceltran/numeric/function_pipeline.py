@@ -1,15 +1,15 @@
 """Evaluation of a function table, one result per cycle."""
 
 from amaranth import Array, Cat, Const, Module, Shape, Signal, signed, unsigned
-from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from acceltran.arch.function_tables import FunctionTable
+from acceltran.library import SharedComponent
 
 __all__ = ["FunctionPipeline"]
 
 
-class FunctionPipeline(wiring.Component):
+class FunctionPipeline(SharedComponent):
     """Evaluate a piecewise quadratic function table at every cycle in which ``advance`` is 1.
 
     ``y`` is ``table.evaluate_int(n)`` of the argument given ``LATENCY`` advancing cycles earlier.

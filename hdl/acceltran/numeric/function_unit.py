@@ -1,16 +1,17 @@
 """Function tables on streams."""
 
 from amaranth import Module, Shape, Signal, unsigned
-from amaranth.lib import stream, wiring
+from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 
 from acceltran.arch.function_tables import FunctionTable
+from acceltran.library import SharedComponent
 from acceltran.numeric.function_pipeline import FunctionPipeline
 
 __all__ = ["FunctionUnit"]
 
 
-class FunctionUnit(wiring.Component):
+class FunctionUnit(SharedComponent):
     """Evaluate a piecewise quadratic function table for a stream of arguments.
 
     Each payload of ``o`` is ``table.evaluate_int`` of the corresponding payload of ``i``.
