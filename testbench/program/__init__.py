@@ -1,0 +1,1 @@
+"""Tests of the way from a model folder to a program and its memory image."""
