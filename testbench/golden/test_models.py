@@ -107,8 +107,8 @@ def test_defaults(tmp_path, tensors):
             "intermediate_size",
             48,
             (
-                "Tensor bert.encoder.layer.0.intermediate.dense.weight must have the shape (48, 24),"
-                " not (40, 24)"
+                "Tensor bert.encoder.layer.0.intermediate.dense.weight must have the shape"
+                " (48, 24), not (40, 24)"
             ),
         ),
     ],
