@@ -12,6 +12,7 @@ from typing import Any
 from amaranth.back import rtlil, verilog  # type: ignore[attr-defined]  # missing from the stubs
 from amaranth.hdl import (
     ClockSignal,
+    Const,
     EnableInserter,
     Fragment,
     Instance,
@@ -28,7 +29,7 @@ from amaranth.lib import wiring
 
 from acceltran.share_key import share_key
 
-__all__ = ["Library", "LibraryError", "SharedComponent", "VerilogModule"]
+__all__ = ["Library", "LibraryError", "SharedComponent", "VerilogModule", "signature_ports"]
 
 _active: contextvars.ContextVar["Library | None"] = contextvars.ContextVar("_active", default=None)
 
@@ -161,7 +162,7 @@ class Library:
     def instantiate(self, component: SharedComponent) -> Instance:
         """Instance of the module that stands for ``component``; called by its ``elaborate``."""
         _refuse_inserters(component)
-        ports = _ports(component)
+        ports = signature_ports(component)
         if written := component.verilog_module():
             self._sources[written.name] = written.text
             self._count[written.name] = self._count.get(written.name, 0) + 1
@@ -213,7 +214,7 @@ class Library:
             _active.reset(token)
 
     def _emit(self, component: Any, name: str, ports: Mapping[str, Any] = {}) -> _Emitted:
-        ports = dict(ports) or _ports(component)
+        ports = dict(ports) or signature_ports(component)
         if isinstance(component, SharedComponent) and component.verilog_module():
             wrapper = Module()
             wrapper.submodules.module = component
@@ -282,11 +283,12 @@ class Library:
                     )
 
 
-def _ports(component: Any) -> dict[str, tuple[Signal, PortDirection]]:
+def signature_ports(component: Any) -> dict[str, tuple[Signal, PortDirection]]:
+    """Verilog ports of ``component``: nested names are joined by ``__``, empty ones left out."""
     ports = {}
     for path, member, value in component.signature.flatten(component):
         value = Value.cast(value)
-        if len(value):
+        if len(value) and not isinstance(value, Const):  # constant: a stream that is always valid
             inward = member.flow == wiring.In
             direction = PortDirection.Input if inward else PortDirection.Output
             ports["__".join(map(str, path))] = (value, direction)

@@ -1,5 +1,7 @@
 """First-in first-out queue between two streams."""
 
+from itertools import pairwise
+
 from amaranth import Array, Module, Mux, Shape, Signal, Value
 from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
@@ -61,7 +63,7 @@ class Queue(SharedComponent):
 
         put, take = Signal(), Signal()
         m.d.comb += [
-            self.i.ready.eq(self.level != self.depth),
+            self.i.ready.eq(self.level < self.depth),
             put.eq(self.i.valid & self.i.ready),
             take.eq(self.o.valid & self.o.ready),
         ]
@@ -84,7 +86,7 @@ class Queue(SharedComponent):
             Value.cast(self.o.payload).eq(places[0]),
         ]
         with m.If(take):
-            m.d.sync += [place.eq(behind) for place, behind in zip(places, places[1:])]
+            m.d.sync += [place.eq(behind) for place, behind in pairwise(places)]
         with m.If(put):
             m.d.sync += Array(places)[end].eq(payload)
 
