@@ -103,8 +103,7 @@ HEADER = _layout(
             (
                 f"wait{n}_count",
                 SEMAPHORE_COUNT_BITS,
-                "Start only when the semaphore has counted this many signals since the start,"
-                " modulo 2^16 (at most 2^15 ahead)",
+                "Signals that the semaphore must have counted (modulo 2^16, at most 2^15 ahead)",
             ),
         )
     ),

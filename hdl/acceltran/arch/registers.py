@@ -4,11 +4,11 @@ import enum
 from dataclasses import dataclass
 
 __all__ = [
-    "COUNTERS",
-    "COUNTER_BASE",
     "CONTROL_INTERRUPT_ENABLE",
     "CONTROL_SOFT_RESET",
     "CONTROL_START",
+    "COUNTERS",
+    "COUNTER_BASE",
     "IDENTIFIER",
     "INTERRUPT_DONE",
     "INTERRUPT_ERROR",

@@ -1,0 +1,164 @@
+"""SOFTMAX commands: rows from the activation buffer through the softmax units and back."""
+
+from typing import Any
+
+from amaranth import Array, Module, Mux, Signal, Value, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from acceltran.arch.commands import Opcode
+from acceltran.arch.fixed_point import FixedPoint
+from acceltran.compute.softmax import Softmax
+from acceltran.control.command_layout import command_layout
+from acceltran.library import SharedComponent
+from acceltran.memory.ports import BufferWrite, ReadPort
+from acceltran.memory.row_walker import RowWalker
+from acceltran.memory.vector_reader import VectorReader
+
+__all__ = ["SoftmaxCommand", "SoftmaxEngine"]
+
+
+class SoftmaxCommand(data.StructLayout):
+    """Body of a SOFTMAX and its pruning threshold."""
+
+    def __init__(self, fmt: FixedPoint):
+        super().__init__({
+            "body": command_layout(Opcode.SOFTMAX),
+            "threshold": unsigned(fmt.width),
+        })
+
+
+class SoftmaxEngine(SharedComponent):
+    """Run SOFTMAX commands, one after another.
+
+    Rows are dealt to ``units`` softmax units in turn, and their results collected in the same
+    order. A row is read whole before any of it is written, so the target may be the source.
+
+    Throughput is that of the units, at most one vector per cycle.
+
+    Parameters
+    ----------
+    fmt : FixedPoint
+    tile : int
+        Elements of a vector.
+    width : int
+        Values that a unit takes per cycle and pass.
+    sequence : int
+        Longest row.
+    units : int
+        Softmax units; at least 1.
+
+    Members
+    -------
+    i : ``In(stream.Signature(SoftmaxCommand(fmt)))``
+    read : ``In(ReadPort(fmt, tile))``
+    write : ``Out(stream.Signature(BufferWrite(fmt, tile)))``
+    done : ``Out(1)``
+        Strobe: the last write of a command was taken.
+    """
+
+    i: stream.Interface
+    read: Any
+    write: stream.Interface
+    done: Signal
+
+    def __init__(self, *, fmt: FixedPoint, tile: int, width: int, sequence: int, units: int):
+        if units < 1:
+            raise ValueError(f"Number of softmax units must be at least 1, not {units!r}")
+        self.fmt = fmt
+        self.tile = tile
+        self.width = width
+        self.sequence = sequence
+        self.units = units
+        super().__init__({
+            "i": In(stream.Signature(SoftmaxCommand(fmt))),
+            "read": In(ReadPort(fmt, tile)),
+            "write": Out(stream.Signature(BufferWrite(fmt, tile))),
+            "done": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.source = source = RowWalker()
+        m.submodules.target = target = RowWalker()
+        m.submodules.reader = reader = VectorReader(fmt=self.fmt, tile=self.tile)
+        wiring.connect(m, reader.port, wiring.flipped(self.read))
+
+        busy = Signal()
+        command = Signal(SoftmaxCommand(self.fmt))
+        body = self.i.payload.body
+        taken = Signal()
+        m.d.comb += [
+            self.i.ready.eq(~busy & source.i.ready & target.i.ready),
+            taken.eq(self.i.valid & self.i.ready),
+            source.i.valid.eq(taken),
+            target.i.valid.eq(taken),
+            source.i.payload.base.eq(body.source_base),
+            source.i.payload.row_stride.eq(body.source_row_stride),
+            target.i.payload.base.eq(body.target_base),
+            target.i.payload.row_stride.eq(body.target_row_stride),
+        ]
+        for walker in (source, target):
+            m.d.comb += [
+                walker.i.payload.rows.eq(body.rows),
+                walker.i.payload.blocks.eq(body.blocks),
+            ]
+        with m.If(taken):
+            m.d.sync += [Value.cast(command).eq(self.i.payload), busy.eq(1)]
+        m.d.comb += [
+            reader.addresses.valid.eq(source.o.valid),
+            reader.addresses.payload.eq(source.o.payload.address),
+            source.o.ready.eq(reader.addresses.ready),
+        ]
+
+        units = []
+        for index in range(self.units):
+            unit = Softmax(fmt=self.fmt, tile=self.tile, width=self.width, sequence=self.sequence)
+            m.submodules[f"unit_{index}"] = unit
+            m.d.comb += [
+                unit.constant.eq(command.body.constant),
+                unit.shift.eq(command.body.shift),
+                unit.keys.eq(command.body.keys),
+                unit.blocks.eq(command.body.blocks),
+                unit.threshold.eq(command.threshold),
+                unit.i.payload["values"].eq(reader.vectors.payload["values"]),
+            ]
+            units.append(unit)
+
+        feeding, collecting = Signal(range(max(2, self.units))), Signal(range(max(2, self.units)))
+        fed = Signal(16)  # vectors of the row that the unit `feeding` has got
+
+        def following(turn: Signal) -> Value:
+            return Mux(turn == self.units - 1, 0, turn + 1)
+
+        with m.Switch(feeding):
+            for index, unit in enumerate(units):
+                with m.Case(index):
+                    m.d.comb += [
+                        unit.i.valid.eq(reader.vectors.valid),
+                        reader.vectors.ready.eq(unit.i.ready),
+                    ]
+        with m.If(reader.vectors.valid & reader.vectors.ready):
+            m.d.sync += fed.eq(fed + 1)
+            with m.If(fed + 1 == command.body.blocks):
+                m.d.sync += [fed.eq(0), feeding.eq(following(feeding))]
+
+        m.d.comb += self.write.payload.address.eq(target.o.payload.address)
+        offers = Array(unit.o.valid for unit in units)
+        results = Array(Value.cast(unit.o.payload) for unit in units)
+        m.d.comb += [
+            self.write.valid.eq(target.o.valid & offers[collecting]),
+            Value.cast(self.write.payload.vector).eq(results[collecting]),
+            target.o.ready.eq(self.write.valid & self.write.ready),
+        ]
+        with m.Switch(collecting):
+            for index, unit in enumerate(units):
+                with m.Case(index):
+                    m.d.comb += unit.o.ready.eq(target.o.valid & self.write.ready)
+        with m.If(self.write.valid & self.write.ready):
+            with m.If(target.o.payload.row_end):
+                m.d.sync += collecting.eq(following(collecting))
+            with m.If(target.o.payload.end):
+                m.d.comb += self.done.eq(1)
+                m.d.sync += busy.eq(0)
+        return m

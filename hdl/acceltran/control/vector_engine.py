@@ -1,0 +1,108 @@
+"""The vector queue's engine: softmax and layer norm, in order."""
+
+from typing import Any
+
+from amaranth import Module, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from acceltran.arch.fixed_point import FixedPoint
+from acceltran.control.command_word import QueuedCommand
+from acceltran.control.layer_norm_engine import LayerNormEngine
+from acceltran.control.scheduler import VectorCommand
+from acceltran.control.softmax_engine import SoftmaxEngine
+from acceltran.library import SharedComponent
+from acceltran.memory.ports import BufferWrite, ReadPort
+
+__all__ = ["VectorEngine"]
+
+
+class VectorEngine(SharedComponent):
+    """Run SOFTMAX and LAYERNORM commands in order, one at a time.
+
+    Parameters
+    ----------
+    fmt : FixedPoint
+    tile, width, sequence, hidden, units : int
+        As of ``SoftmaxEngine`` and ``LayerNormEngine``.
+
+    Members
+    -------
+    i : ``In(stream.Signature(QueuedCommand(VectorCommand().size, fmt.width)))``
+    reads : ``In(ReadPort(fmt, tile)).array(3)``
+        Activation buffer: scores, first and second summand.
+    read_affine : ``In(ReadPort(fmt, tile))``
+        Weight buffer: gamma and beta.
+    writes : ``Out(stream.Signature(BufferWrite(fmt, tile))).array(2)``
+        Activation buffer: probabilities, normalised rows.
+    saturated : ``Out(range(tile + 1))``
+        Values that were clipped in this cycle.
+    done : ``Out(1)``
+        Strobe: a command is complete.
+    """
+
+    i: stream.Interface
+    reads: Any
+    read_affine: Any
+    writes: Any
+    saturated: Signal
+    done: Signal
+
+    def __init__(
+        self, *, fmt: FixedPoint, tile: int, width: int, sequence: int, hidden: int, units: int
+    ):
+        self.fmt = fmt
+        self.tile = tile
+        self.width = width
+        self.sequence = sequence
+        self.hidden = hidden
+        self.units = units
+        super().__init__({
+            "i": In(stream.Signature(QueuedCommand(VectorCommand().size, fmt.width))),
+            "reads": In(ReadPort(fmt, tile)).array(3),
+            "read_affine": In(ReadPort(fmt, tile)),
+            "writes": Out(stream.Signature(BufferWrite(fmt, tile))).array(2),
+            "saturated": Out(range(tile + 1)),
+            "done": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        shape = {"fmt": self.fmt, "tile": self.tile, "width": self.width}
+        m.submodules.softmax = softmax = SoftmaxEngine(
+            **shape, sequence=self.sequence, units=self.units
+        )
+        m.submodules.layer_norm = layer_norm = LayerNormEngine(**shape, hidden=self.hidden)
+        wiring.connect(m, softmax.read, wiring.flipped(self.reads[0]))
+        wiring.connect(m, layer_norm.read_a, wiring.flipped(self.reads[1]))
+        wiring.connect(m, layer_norm.read_b, wiring.flipped(self.reads[2]))
+        wiring.connect(m, layer_norm.read_affine, wiring.flipped(self.read_affine))
+        wiring.connect(m, softmax.write, wiring.flipped(self.writes[0]))
+        wiring.connect(m, layer_norm.write, wiring.flipped(self.writes[1]))
+
+        busy = Signal()
+        command = data.View(VectorCommand(), self.i.payload.body)
+        m.d.comb += [
+            Value.cast(softmax.i.payload.body).eq(Value.cast(command.body.softmax)),
+            Value.cast(layer_norm.i.payload.body).eq(Value.cast(command.body.layernorm)),
+            softmax.i.payload.threshold.eq(self.i.payload.threshold),
+            layer_norm.i.payload.threshold.eq(self.i.payload.threshold),
+            self.saturated.eq(layer_norm.saturated),
+            self.done.eq(softmax.done | layer_norm.done),
+        ]
+        with m.If(~busy):
+            with m.If(command.layernorm):
+                m.d.comb += [
+                    layer_norm.i.valid.eq(self.i.valid),
+                    self.i.ready.eq(layer_norm.i.ready),
+                ]
+            with m.Else():
+                m.d.comb += [
+                    softmax.i.valid.eq(self.i.valid),
+                    self.i.ready.eq(softmax.i.ready),
+                ]
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += busy.eq(1)
+        with m.Elif(self.done):
+            m.d.sync += busy.eq(0)
+        return m

@@ -1,0 +1,86 @@
+"""Hold a command until its semaphores have counted."""
+
+from amaranth import Array, Module, Signal, Value
+from amaranth.lib import data, stream
+from amaranth.lib.wiring import In, Out
+
+from acceltran.arch.commands import SEMAPHORE_COUNT_BITS, SEMAPHORES, WAITS
+from acceltran.control.command_word import QueuedCommand
+from acceltran.library import SharedComponent
+
+__all__ = ["WaitGate"]
+
+
+class WaitGate(SharedComponent):
+    """Pass commands on in order, each once all of its waits are met.
+
+    A wait is met when ``counts[semaphore] - count``, modulo ``2 ** SEMAPHORE_COUNT_BITS`` and read
+    as a signed number, is not negative.
+
+    Latency is ``LATENCY`` cycles for a command whose waits are met; throughput is one command
+    in ``LATENCY`` cycles.
+
+    Parameters
+    ----------
+    body_width, threshold_width : int
+        Shape of the commands: ``QueuedCommand(body_width, threshold_width)``.
+
+    Members
+    -------
+    counts : ``In(ArrayLayout(SEMAPHORE_COUNT_BITS, SEMAPHORES))``
+    stop : ``In(1)``
+        Offer no command that is not offered yet.
+    i : ``In(stream.Signature(QueuedCommand(body_width, threshold_width)))``
+    o : ``Out(stream.Signature(QueuedCommand(body_width, threshold_width)))``
+    waiting : ``Out(1)``
+        A command is held because a wait is not met.
+    """
+
+    LATENCY = 3
+
+    counts: data.View
+    stop: Signal
+    i: stream.Interface
+    o: stream.Interface
+    waiting: Signal
+
+    def __init__(self, *, body_width: int, threshold_width: int):
+        self.body_width = body_width
+        self.threshold_width = threshold_width
+        payload = QueuedCommand(body_width, threshold_width)
+        super().__init__({
+            "counts": In(data.ArrayLayout(SEMAPHORE_COUNT_BITS, SEMAPHORES)),
+            "stop": In(1),
+            "i": In(stream.Signature(payload)),
+            "o": Out(stream.Signature(payload)),
+            "waiting": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        held, chosen = Signal(), Signal()
+        met = Signal(WAITS)
+        m.d.comb += [
+            self.i.ready.eq(~held),
+            self.waiting.eq(held & chosen & ~met.all()),
+        ]
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += [Value.cast(self.o.payload).eq(self.i.payload), held.eq(1)]
+
+        counts = Array(self.counts[index] for index in range(SEMAPHORES))
+        for index in range(WAITS):
+            wait = self.o.payload.header.waits[index]
+            count = Signal(SEMAPHORE_COUNT_BITS, name=f"count_{index}")
+            ahead = Signal(SEMAPHORE_COUNT_BITS, name=f"ahead_{index}")
+            m.d.sync += count.eq(counts[wait.semaphore])
+            m.d.comb += ahead.eq(count - wait.count)
+            # Counts only grow, so a wait once met stays met.
+            with m.If(held & chosen):
+                m.d.sync += met[index].eq(met[index] | ~wait.enable | ~ahead[-1])
+        m.d.sync += chosen.eq(held)
+
+        with m.If(held & met.all() & ~self.stop):
+            m.d.sync += self.o.valid.eq(1)
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += [self.o.valid.eq(0), held.eq(0), chosen.eq(0), met.eq(0)]
+        return m
