@@ -1,0 +1,316 @@
+// Runs one program on the generated Verilog: a host on AXI4-Lite and a memory on AXI4.
+//
+// Usage: driver KEY=VALUE ...   (all keys of struct Options; numbers may be 0x...)
+// Reads the memory image, writes the registers, waits for the interrupt, reads status and
+// counters, and writes image and results back. Progress lines go to stdout.
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "Vacceltran.h"
+#include "verilated.h"
+
+namespace {
+
+constexpr unsigned BUS_BYTES = AXI_DATA_BITS / 8;
+constexpr uint64_t PAGE = 4096;
+constexpr uint8_t OKAY = 0, DECERR = 3;
+
+struct Options {
+    std::map<std::string, std::string> values;
+    Options(int argc, char** argv) {
+        for (int n = 1; n < argc; ++n) {
+            const std::string text = argv[n];
+            const auto split = text.find('=');
+            if (text[0] == '+' || split == std::string::npos) continue;
+            values[text.substr(0, split)] = text.substr(split + 1);
+        }
+    }
+    std::string text(const std::string& key) const {
+        const auto found = values.find(key);
+        if (found == values.end()) {
+            std::fprintf(stderr, "driver: option %s is missing\n", key.c_str());
+            std::exit(1);
+        }
+        return found->second;
+    }
+    uint64_t number(const std::string& key) const { return std::stoull(text(key), nullptr, 0); }
+    double real(const std::string& key) const { return std::stod(text(key)); }
+};
+
+// Verilator's ports are integers up to 64 bits and arrays of 32-bit words above.
+template <typename T> void put_bytes(T& port, const uint8_t* bytes) {
+    std::memcpy(&port, bytes, BUS_BYTES);
+}
+template <typename T> void get_bytes(const T& port, uint8_t* bytes) {
+    std::memcpy(bytes, &port, BUS_BYTES);
+}
+template <typename T> bool get_bit(const T& port, unsigned index) {
+    uint8_t bytes[sizeof(T)];
+    std::memcpy(bytes, &port, sizeof(T));
+    return bytes[index / 8] >> (index % 8) & 1;
+}
+
+struct Burst {
+    uint64_t address;
+    unsigned beats, size, id;
+    uint64_t ready_at;
+};
+
+class Machine {
+  public:
+    Machine(const Options& options, VerilatedContext* context)
+        : top_(new Vacceltran{context}), random_(options.number("seed")),
+          stall_(options.real("stall")), latency_(options.number("latency")),
+          base_(options.number("base")) {
+        std::ifstream file(options.text("image"), std::ios::binary);
+        memory_.assign(std::istreambuf_iterator<char>(file), {});
+        top_->aclk = 0;
+        top_->aresetn = 0;
+        for (int n = 0; n < 4; ++n) tick();
+        top_->aresetn = 1;
+        tick();
+    }
+    ~Machine() { top_->final(); }
+
+    void write_register(unsigned address, uint32_t value) {
+        bool sent_address = false, sent_data = false;
+        top_->s_axil_wstrb = 0xf;
+        top_->s_axil_bready = 0;
+        while (!(sent_address && sent_data)) {
+            if (!top_->s_axil_awvalid) top_->s_axil_awvalid = !sent_address && !stalled();
+            if (!top_->s_axil_wvalid) top_->s_axil_wvalid = !sent_data && !stalled();
+            top_->s_axil_awaddr = address;
+            top_->s_axil_wdata = value;
+            top_->eval();
+            const bool address_taken = top_->s_axil_awvalid && top_->s_axil_awready;
+            const bool data_taken = top_->s_axil_wvalid && top_->s_axil_wready;
+            tick();
+            if (address_taken) sent_address = true, top_->s_axil_awvalid = 0;
+            if (data_taken) sent_data = true, top_->s_axil_wvalid = 0;
+        }
+        for (bool taken = false; !taken; tick()) {
+            top_->s_axil_bready = !stalled();
+            top_->eval();
+            taken = top_->s_axil_bready && top_->s_axil_bvalid;
+            if (taken && top_->s_axil_bresp != OKAY) fail("register write refused", address);
+        }
+        top_->s_axil_bready = 0;
+    }
+
+    uint32_t read_register(unsigned address) {
+        top_->s_axil_araddr = address;
+        for (bool taken = false; !taken;) {
+            if (!top_->s_axil_arvalid) top_->s_axil_arvalid = !stalled();
+            top_->eval();
+            taken = top_->s_axil_arvalid && top_->s_axil_arready;
+            tick();
+        }
+        top_->s_axil_arvalid = 0;
+        uint32_t value = 0;
+        for (bool taken = false; !taken; tick()) {
+            top_->s_axil_rready = !stalled();
+            top_->eval();
+            taken = top_->s_axil_rready && top_->s_axil_rvalid;
+            if (taken && top_->s_axil_rresp != OKAY) fail("register read refused", address);
+            if (taken) value = top_->s_axil_rdata;
+        }
+        top_->s_axil_rready = 0;
+        return value;
+    }
+
+    void tick() {
+        serve();
+        top_->aclk = 1;
+        top_->eval();
+        ++cycle_;
+        top_->aclk = 0;
+        update();
+        top_->eval();
+    }
+
+    bool interrupt() const { return top_->irq; }
+    uint64_t cycle() const { return cycle_; }
+    void save(const std::string& path) const {
+        std::ofstream file(path, std::ios::binary);
+        file.write(reinterpret_cast<const char*>(memory_.data()), memory_.size());
+    }
+
+  private:
+    [[noreturn]] void fail(const char* what, unsigned address) {
+        std::fprintf(stderr, "driver: %s at 0x%x\n", what, address);
+        std::exit(1);
+    }
+    bool stalled() { return stall_ > 0 && uniform_(random_) < stall_; }
+    bool inside(uint64_t address) const {
+        return address >= base_ && address - base_ < memory_.size();
+    }
+
+    // Sample the handshakes that the coming clock edge completes.
+    void serve() {
+        top_->eval();
+        if (top_->m_axi_arvalid && top_->m_axi_arready) {
+            check_burst(top_->m_axi_araddr, top_->m_axi_arlen, top_->m_axi_arsize,
+                        top_->m_axi_arburst);
+            reads_.push_back({top_->m_axi_araddr, top_->m_axi_arlen + 1u, top_->m_axi_arsize,
+                              static_cast<unsigned>(top_->m_axi_arid), cycle_ + latency_});
+        }
+        if (top_->m_axi_rvalid && top_->m_axi_rready) {
+            Burst& burst = reads_.front();
+            burst.address = (burst.address & ~uint64_t(BUS_BYTES - 1)) + BUS_BYTES;
+            if (--burst.beats == 0) reads_.pop_front();
+            read_offered_ = false;
+        }
+        if (top_->m_axi_awvalid && top_->m_axi_awready) {
+            check_burst(top_->m_axi_awaddr, top_->m_axi_awlen, top_->m_axi_awsize,
+                        top_->m_axi_awburst);
+            writes_.push_back({top_->m_axi_awaddr, top_->m_axi_awlen + 1u, top_->m_axi_awsize,
+                               static_cast<unsigned>(top_->m_axi_awid), 0});
+        }
+        if (top_->m_axi_wvalid && top_->m_axi_wready) {
+            std::vector<uint8_t> bytes(BUS_BYTES);
+            get_bytes(top_->m_axi_wdata, bytes.data());
+            std::vector<bool> strobes(BUS_BYTES);
+            for (unsigned n = 0; n < BUS_BYTES; ++n) strobes[n] = get_bit(top_->m_axi_wstrb, n);
+            beats_.push_back({bytes, strobes, bool(top_->m_axi_wlast)});
+        }
+        if (top_->m_axi_bvalid && top_->m_axi_bready) {
+            responses_.pop_front();
+            response_offered_ = false;
+        }
+        while (!writes_.empty() && !beats_.empty()) {
+            Burst& burst = writes_.front();
+            const Beat& beat = beats_.front();
+            const uint64_t start = burst.address & ~uint64_t(BUS_BYTES - 1);
+            for (unsigned n = 0; n < BUS_BYTES; ++n) {
+                if (!beat.strobes[n]) continue;
+                if (inside(start + n)) memory_[start + n - base_] = beat.bytes[n];
+                else write_failed_ = true;
+            }
+            burst.address = start + BUS_BYTES;
+            if (beat.last != (burst.beats == 1)) fail("wlast is wrong", 0);
+            if (--burst.beats == 0) {
+                responses_.push_back({burst.id, write_failed_ ? DECERR : OKAY, cycle_ + latency_});
+                write_failed_ = false;
+                writes_.pop_front();
+            }
+            beats_.pop_front();
+        }
+    }
+
+    void check_burst(uint64_t address, unsigned length, unsigned size, unsigned burst) {
+        if ((1u << size) != BUS_BYTES || burst != 1) fail("burst is not full-width INCR", 0);
+        const uint64_t last = (address & ~uint64_t(BUS_BYTES - 1)) + length * BUS_BYTES;
+        if (address / PAGE != last / PAGE) fail("burst crosses 4 KiB", 0);
+    }
+
+    // New values of the memory's outputs, after the edge. An offer stays until it is taken.
+    void update() {
+        top_->m_axi_arready = reads_.size() < 16 && !stalled();
+        top_->m_axi_awready = writes_.size() < 16 && !stalled();
+        top_->m_axi_wready = beats_.size() < 16 && !stalled();
+        if (!read_offered_ && !reads_.empty() && reads_.front().ready_at <= cycle_ && !stalled()) {
+            const Burst& burst = reads_.front();
+            const uint64_t start = burst.address & ~uint64_t(BUS_BYTES - 1);
+            uint8_t bytes[BUS_BYTES] = {};
+            bool good = true;
+            for (unsigned n = 0; n < BUS_BYTES; ++n) {
+                if (inside(start + n)) bytes[n] = memory_[start + n - base_];
+                else if (start + n >= burst.address) good = false;
+            }
+            put_bytes(top_->m_axi_rdata, bytes);
+            top_->m_axi_rid = burst.id;
+            top_->m_axi_rresp = good ? OKAY : DECERR;
+            top_->m_axi_rlast = burst.beats == 1;
+            read_offered_ = true;
+        }
+        top_->m_axi_rvalid = read_offered_;
+        if (!response_offered_ && !responses_.empty() &&
+            responses_.front().ready_at <= cycle_ && !stalled()) {
+            top_->m_axi_bid = responses_.front().id;
+            top_->m_axi_bresp = responses_.front().code;
+            response_offered_ = true;
+        }
+        top_->m_axi_bvalid = response_offered_;
+    }
+
+    struct Beat {
+        std::vector<uint8_t> bytes;
+        std::vector<bool> strobes;
+        bool last;
+    };
+    struct Response {
+        unsigned id;
+        uint8_t code;
+        uint64_t ready_at;
+    };
+
+    std::unique_ptr<Vacceltran> top_;
+    std::mt19937_64 random_;
+    std::uniform_real_distribution<double> uniform_{0.0, 1.0};
+    double stall_;
+    uint64_t latency_, base_, cycle_ = 0;
+    std::vector<uint8_t> memory_;
+    std::deque<Burst> reads_, writes_;
+    std::deque<Beat> beats_;
+    std::deque<Response> responses_;
+    bool read_offered_ = false, response_offered_ = false, write_failed_ = false;
+};
+
+std::vector<std::pair<unsigned, uint32_t>> pairs(const std::string& text) {
+    std::vector<std::pair<unsigned, uint32_t>> result;
+    size_t start = 0;
+    while (start < text.size()) {
+        const size_t end = std::min(text.find(',', start), text.size());
+        const std::string item = text.substr(start, end - start);
+        const size_t split = item.find(':');
+        result.emplace_back(std::stoul(item.substr(0, split), nullptr, 0),
+                            std::stoul(item.substr(split + 1), nullptr, 0));
+        start = end + 1;
+    }
+    return result;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    const Options options(argc, argv);
+    VerilatedContext context;
+    context.commandArgs(argc, argv);
+    Machine machine(options, &context);
+
+    const uint64_t limit = options.number("cycles");
+    const unsigned progress = options.number("progress_register");
+    for (const auto& [address, value] : pairs(options.text("writes")))
+        machine.write_register(address, value);
+
+    uint64_t next_report = machine.cycle() + 16384;
+    while (!machine.interrupt() && machine.cycle() < limit) {
+        machine.tick();
+        if (machine.cycle() >= next_report) {
+            std::printf("progress %u %llu\n", machine.read_register(progress),
+                        static_cast<unsigned long long>(machine.cycle()));
+            std::fflush(stdout);
+            next_report = machine.cycle() + 16384;
+        }
+    }
+    const bool interrupted = machine.interrupt();
+
+    std::ofstream results(options.text("results"));
+    results << "interrupt " << interrupted << "\n";
+    const std::string reads = options.text("reads");
+    for (const auto& [address, count] : pairs(reads))
+        for (unsigned n = 0; n < count; ++n)
+            results << address + 4 * n << " " << machine.read_register(address + 4 * n) << "\n";
+    machine.save(options.text("image_out"));
+    return 0;
+}
