@@ -1,0 +1,231 @@
+"""On-chip buffer of vectors, in banks."""
+
+from functools import reduce
+from operator import or_
+from typing import Any
+
+from amaranth import Cat, Module, Mux, Signal
+from amaranth.lib import stream
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for, ceil_log2
+
+from acceltran.arch.fixed_point import FixedPoint
+from acceltran.library import SharedComponent
+from acceltran.memory.buffer_bank import BufferBank
+from acceltran.memory.ports import ADDRESS_WIDTH, BufferWrite, MaskReadPort, ReadPort
+from acceltran.memory.round_robin import RoundRobin
+
+__all__ = ["VectorBuffer"]
+
+
+class VectorBuffer(SharedComponent):
+    """Vectors and their keep bits in ``banks`` banks, shared by readers and writers.
+
+    The low bits of an address are the bank. Each cycle every bank serves one reader, one mask
+    reader and one writer, each kind in turn; different banks work in parallel. A read that is taken
+    in a later cycle than a write sees it. Keep bits of a read vector are ``value != 0``, which is
+    what a vector's keep bits say by definition; the stored ones are for mask readers.
+
+    A read is answered ``READ_LATENCY`` cycles after its request was taken. At and beyond ``depth``
+    a read answers zero and a write is dropped.
+
+    Parameters
+    ----------
+    fmt : FixedPoint
+        Format of one element.
+    tile : int
+        Elements per vector; at least 1.
+    depth : int
+        Vectors of all banks together; a multiple of ``banks``, at least two per bank.
+    banks : int
+        Number of banks; a power of two.
+    readers, writers, mask_readers : int
+        Number of ports of each kind; at least 1, 1 and 0.
+
+    Members
+    -------
+    reads : ``Out(ReadPort(fmt, tile)).array(readers)``
+    mask_reads : ``Out(MaskReadPort(tile)).array(mask_readers)``
+    writes : ``In(stream.Signature(BufferWrite(fmt, tile))).array(writers)``
+    out_of_range : ``Out(1)``
+        An access at or beyond ``depth`` was taken in the cycle before.
+    read_count, write_count : ``Out(range(...))``
+        Vectors whose values were read, and vectors written; taken in the cycle before.
+    """
+
+    READ_LATENCY = 1 + BufferBank.LATENCY + 1
+
+    reads: list[Any]
+    mask_reads: list[Any]
+    writes: list[stream.Interface]
+    out_of_range: Signal
+    read_count: Signal
+    write_count: Signal
+
+    def __init__(
+        self,
+        *,
+        fmt: FixedPoint,
+        tile: int,
+        depth: int,
+        banks: int,
+        readers: int,
+        writers: int,
+        mask_readers: int = 0,
+    ):
+        if banks < 1 or banks & (banks - 1):
+            raise ValueError(f"Number of banks must be a power of two, not {banks!r}")
+        if depth < 2 * banks or depth % banks:
+            raise ValueError(
+                f"Buffer depth must be a multiple of {banks} banks and at least two each,"
+                f" not {depth!r}"
+            )
+        if depth > 1 << ADDRESS_WIDTH:
+            raise ValueError(
+                f"Buffer depth must be at most {1 << ADDRESS_WIDTH} vectors, not {depth!r}"
+            )
+        if readers < 1:
+            raise ValueError(f"Number of readers must be at least 1, not {readers!r}")
+        if writers < 1:
+            raise ValueError(f"Number of writers must be at least 1, not {writers!r}")
+        if mask_readers < 0:
+            raise ValueError(f"Number of mask readers must not be negative, not {mask_readers!r}")
+        self.fmt = fmt
+        self.tile = tile
+        self.depth = depth
+        self.banks = banks
+        self.readers = readers
+        self.writers = writers
+        self.mask_readers = mask_readers
+        super().__init__({
+            "reads": Out(ReadPort(fmt, tile)).array(readers),
+            "mask_reads": Out(MaskReadPort(tile)).array(mask_readers),
+            "writes": In(stream.Signature(BufferWrite(fmt, tile))).array(writers),
+            "out_of_range": Out(1),
+            "read_count": Out(bits_for(readers)),
+            "write_count": Out(bits_for(writers)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        bank_bits = ceil_log2(self.banks)
+        outside: list[Signal] = []
+        banks = [
+            BufferBank(fmt=self.fmt, tile=self.tile, depth=self.depth // self.banks)
+            for _ in range(self.banks)
+        ]
+        for n, bank in enumerate(banks):
+            m.submodules[f"bank{n}"] = bank
+
+        def arbitrate(kind: str, requests: list, addresses: list) -> tuple[list, Signal]:
+            """Grants per bank, and which of the requesters' addresses exist."""
+            inside = Signal(len(requests), name=f"{kind}_inside")
+            grants = []
+            for bank in range(self.banks):
+                arbiter = RoundRobin(count=len(requests))
+                m.submodules[f"{kind}_arbiter{bank}"] = arbiter
+                m.d.comb += arbiter.requests.eq(
+                    Cat(
+                        request.valid & (address[:bank_bits] == bank)
+                        for request, address in zip(requests, addresses, strict=True)
+                    )
+                )
+                grants.append(arbiter.grant)
+            taken = Signal(len(requests), name=f"{kind}_taken")
+            m.d.comb += [
+                taken.eq(reduce(or_, grants)),
+                inside.eq(Cat(address < self.depth for address in addresses)),
+                *(request.ready.eq(taken[n]) for n, request in enumerate(requests)),
+            ]
+            strobe = Signal(name=f"{kind}_outside")
+            m.d.sync += strobe.eq((taken & ~inside).any())
+            outside.append(strobe)
+            return grants, inside
+
+        def select(grant, payloads: list):
+            """AND-OR multiplexer."""
+            return reduce(or_, (Mux(grant[n], payload, 0) for n, payload in enumerate(payloads)))
+
+        def read(kind: str, ports: list, enables: list, rows: list, outputs: list) -> list:
+            """Wire up the read ports of one kind; returns what each is answered."""
+            addresses = [port.request.payload for port in ports]
+            grants, inside = arbitrate(kind, [port.request for port in ports], addresses)
+            source = [
+                [Signal(len(ports), name=f"{kind}{bank}_source{k}") for bank in range(self.banks)]
+                for k in range(self.READ_LATENCY - 1)
+            ]
+            for bank, grant in enumerate(grants):
+                m.d.sync += [
+                    source[0][bank].eq(grant & inside),
+                    enables[bank].eq((grant & inside).any()),
+                    rows[bank].eq(select(grant, [address[bank_bits:] for address in addresses])),
+                ]
+                for before, after in zip(source, source[1:], strict=False):
+                    m.d.sync += after[bank].eq(before[bank])
+            answers = []
+            for n, port in enumerate(ports):
+                busy = Signal(self.READ_LATENCY - 1, name=f"{kind}{n}_busy")
+                taken = port.request.valid & port.request.ready
+                m.d.sync += Cat(busy, port.response.valid).eq(Cat(taken, busy))
+                answer = Signal(len(outputs[0]), name=f"{kind}{n}_answer")
+                select_bank = Cat(word[n] for word in source[-1])
+                m.d.comb += answer.eq(select(select_bank, outputs))
+                answers.append(answer)
+            return answers
+
+        # The commands of a bank are registered before they reach its memories.
+        bank_inputs: dict[str, list[Signal]] = {}
+        for name in ("read_enable", "read_row", "mask_read_enable", "mask_read_row"):
+            bank_inputs[name] = [Signal.like(getattr(bank, name)) for bank in banks]
+            for bank, register in zip(banks, bank_inputs[name], strict=True):
+                m.d.comb += getattr(bank, name).eq(register)
+
+        answers = read(
+            "read",
+            self.reads,
+            bank_inputs["read_enable"],
+            bank_inputs["read_row"],
+            [bank.values.as_value() for bank in banks],
+        )
+        for port, answer in zip(self.reads, answers, strict=True):
+            m.d.sync += port.response.vector.values.eq(answer)
+            for k in range(self.tile):
+                element = answer.word_select(k, self.fmt.width)
+                m.d.sync += port.response.vector.keep[k].eq(element.any())
+        if self.mask_readers:
+            answers = read(
+                "mask_read",
+                self.mask_reads,
+                bank_inputs["mask_read_enable"],
+                bank_inputs["mask_read_row"],
+                [bank.keep for bank in banks],
+            )
+            for port, answer in zip(self.mask_reads, answers, strict=True):
+                m.d.sync += port.response.keep.eq(answer)
+
+        addresses = [write.payload.address for write in self.writes]
+        grants, inside = arbitrate("write", self.writes, addresses)
+        for bank, grant in zip(banks, grants, strict=True):
+            enable, row = Signal(), Signal.like(bank.write_row)
+            values, keep = Signal.like(bank.write_values.as_value()), Signal(self.tile)
+            vectors = [write.payload.vector for write in self.writes]
+            m.d.sync += [
+                enable.eq((grant & inside).any()),
+                row.eq(select(grant, [address[bank_bits:] for address in addresses])),
+                values.eq(select(grant, [vector.values.as_value() for vector in vectors])),
+                keep.eq(select(grant, [vector.keep for vector in vectors])),
+            ]
+            m.d.comb += [
+                bank.write_enable.eq(enable),
+                bank.write_row.eq(row),
+                bank.write_values.eq(values),
+                bank.write_keep.eq(keep),
+            ]
+
+        m.d.comb += self.out_of_range.eq(Cat(outside).any())
+        for count, ports in (
+            (self.read_count, [port.request for port in self.reads]),
+            (self.write_count, self.writes),
+        ):
+            m.d.sync += count.eq(sum((port.valid & port.ready for port in ports), start=0))
+        return m
