@@ -1,0 +1,64 @@
+# amaranth: UnusedElaboratable=no
+"""The Verilog of every unit passes Verilator's lint and Yosys' checks."""
+
+import pytest
+
+from acceltran.library import Library
+from acceltran.lint_waivers import LINT_WAIVERS
+from testbench.formal.test_stream_contract import UNITS
+from testbench.harness.lint import verilator_lint, yosys_check
+
+LATCH = """
+module top(input enable, input d, output reg q);
+  always @* if (enable) q = d;
+endmodule
+"""
+
+LOOP = """
+module inverter(input d, output q);
+  assign q = ~d;
+endmodule
+module top(input d, output q);
+  wire back;
+  inverter inner(.d(d & back), .q(q));
+  assign back = q;
+endmodule
+"""
+
+UNDRIVEN = """
+module top(input d, output q, output forgotten);
+  assign q = d;
+endmodule
+"""
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_units(unit):
+    text = Library(check_instances=True).convert_verilog(UNITS[unit](), name=unit)
+    verilator_lint(text, unit, LINT_WAIVERS)
+    yosys_check(text, unit)
+
+
+def test_refuses_latches():
+    with pytest.raises(AssertionError, match="LATCH"):
+        verilator_lint(LATCH, "top", LINT_WAIVERS)
+    with pytest.raises(AssertionError, match="dlatch"):
+        yosys_check(LATCH, "top")
+
+
+def test_refuses_loops():
+    with pytest.raises(AssertionError, match="UNOPTFLAT"):
+        verilator_lint(LOOP, "top", LINT_WAIVERS)
+    with pytest.raises(AssertionError, match="problems in 'check -assert'"):
+        yosys_check(LOOP, "top")
+
+
+def test_refuses_unknown_modules():
+    text = "module top(input d); missing missing(.d(d)); endmodule"
+    with pytest.raises(AssertionError, match="missing"):
+        yosys_check(text, "top")
+
+
+def test_refuses_undriven_outputs():
+    with pytest.raises(AssertionError, match="UNDRIVEN"):
+        verilator_lint(UNDRIVEN, "top", LINT_WAIVERS)
