@@ -1,0 +1,68 @@
+"""Golden model of the row streamer: the effectual elements of one row."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Token", "stream_row"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Token:
+    """One scalar for the lanes; the fields are those of the hardware's ``Scalar``."""
+
+    value: int
+    row: int
+    slot: int
+    effectual: bool
+    first: bool
+    resume: bool
+    last: bool
+    final: bool
+
+
+def stream_row(
+    values: npt.NDArray[np.int64],
+    keep: npt.NDArray[np.bool_],
+    *,
+    tile_row: int,
+    slot: int,
+    first: bool,
+    final: bool,
+) -> tuple[list[Token], int]:
+    """Tokens of one row job, and how many of its vectors are skipped.
+
+    Parameters
+    ----------
+    values, keep : arrays of shape ``(vectors, tile)``
+        Elements, and which of them are effectual.
+    tile_row : int
+        Row of the tile RAM that belongs to the first element.
+    slot : int
+        Where the row's unfinished sums are kept.
+    first, final : bool
+        The row's sums begin with this job; they are complete after it.
+    """
+    count, tile = values.shape
+    places = np.flatnonzero(keep)
+    skipped = count - int(np.count_nonzero(keep.any(axis=1)))
+    if not len(places) and not (first or final):
+        return [], skipped
+    elements = [(int(values.flat[place]), int(place), True) for place in places]
+    if not elements:
+        elements = [(0, (count - 1) * tile, False)]
+    tokens = [
+        Token(
+            value=value,
+            row=tile_row + place,
+            slot=slot,
+            effectual=effectual,
+            first=number == 0,
+            resume=not first,
+            last=number == len(elements) - 1,
+            final=final,
+        )
+        for number, (value, place, effectual) in enumerate(elements)
+    ]
+    return tokens, skipped
