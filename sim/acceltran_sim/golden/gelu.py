@@ -16,7 +16,7 @@ Integers = npt.NDArray[np.int64]
 def gelu(
     x: Integers, *, fmt: FixedPoint, input_shift: int, output_shift: int
 ) -> tuple[Integers, int]:
-    """Evaluate GELU as ``max(x, 0) + h(abs(x))`` with the table of ``h(u) = gelu(u) - u``.
+    """Evaluate GELU as ``max(x, 0) + h(abs(x))``, with h, which is GELU less the identity, a table.
 
     The sum is exact on the table's scale, ``2 ** -fmt.frac_bits``, and rounded half up once.
 

@@ -1,0 +1,162 @@
+"""MAC lane that multiplies one scalar by a row of its tile per cycle."""
+
+from typing import Any
+
+from amaranth import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data
+
+from acceltran.compute.lane import Lane
+from acceltran.memory.ram import Ram
+from acceltran.numeric.count_ones import count_ones
+from acceltran.numeric.multiplier import Multiplier
+
+__all__ = ["BroadcastLane"]
+
+
+class BroadcastLane(Lane):
+    """MAC lane without alignment or compaction: a zero scalar costs nothing, as it is not sent.
+
+    Each effectual scalar ``a[k]`` is broadcast to ``tile`` multipliers, whose other factors are
+    row ``k`` of the tile; multiplier ``j`` adds to sum ``j``. Ports, parameters and rules are
+    those of ``Lane``.
+
+    The sums of a row are offered ``LATENCY`` cycles after its last scalar is accepted; throughput
+    is one scalar per cycle, without a gap between rows, and one final row per two cycles. Only a
+    row that resumes what the row just before it left in its slot waits, for three cycles.
+
+    Golden model: ``acceltran_sim.golden.product.exact_sums``.
+    """
+
+    SAVE_CYCLES = 3
+    """Cycles after its last scalar in which what a row leaves in its slot cannot be read."""
+
+    @property
+    def LATENCY(self) -> int:
+        """Cycles: accept, read, register, multiply, accumulate, copy."""
+        return self.multiplier_stages + 5
+
+    def elaborate(self, platform):
+        m = Module()
+        tile, stages = self.tile, self.multiplier_stages
+        row_layout = data.StructLayout({
+            "values": data.ArrayLayout(signed(self.fmt.width), tile),
+            "keep": unsigned(tile),
+        })
+        m.submodules.tile_ram = tile_ram = Ram(
+            width=data.Layout.cast(row_layout).size, depth=self.tile_rows
+        )
+        m.submodules.sums_ram = sums_ram = Ram(width=tile * self.sum_width, depth=self.partial_sums)
+        tag_layout = data.StructLayout({
+            "valid": unsigned(1),
+            "effectual": unsigned(1),
+            "first": unsigned(1),
+            "resume": unsigned(1),
+            "last": unsigned(1),
+            "final": unsigned(1),
+            "slot": range(self.partial_sums),
+        })
+
+        # One tag per stage. The names of signals begin with the stage that reads them.
+        names = ["read", "row", *(f"mul{k}" for k in range(1, stages)), "acc", "out"]
+        tags: list[Any] = [Signal(tag_layout, name=f"{name}_tag") for name in names]
+        read_tag, row_tag, acc_tag, out_tag = tags[0], tags[1], tags[-2], tags[-1]
+        prefetch_tag, seed_tag = tags[stages - 1], tags[stages]
+        out_final = Signal()
+        out_store = Signal()
+        advance = Signal()
+        m.d.comb += [
+            out_final.eq(out_tag.valid & out_tag.last & out_tag.final),
+            out_store.eq(out_tag.valid & out_tag.last & ~out_tag.final),
+            # `sums.ready` is left out, so that no path leads from one end of the lane to the other.
+            advance.eq(~(out_final & self.sums.valid)),
+        ]
+
+        # Accept a scalar. It waits if what it resumes is still on the way to its slot.
+        scalar: Any = Signal(self.scalars.payload.shape())
+        scalar_valid = Signal()
+        scalar_taken = Signal()
+        unsaved = Cat(
+            tag.valid & tag.last & ~tag.final & (tag.slot == scalar.slot)
+            for tag in tags[: self.SAVE_CYCLES]
+        ).any()
+        m.d.comb += [
+            scalar_taken.eq(scalar_valid & advance & ~(scalar.first & scalar.resume & unsaved)),
+            self.scalars.ready.eq(~scalar_valid | scalar_taken | ~self.enable),
+            self.reading.eq(scalar_valid),
+            self.empty.eq(~scalar_valid & ~Cat(tag.valid for tag in tags).any() & ~self.sums.valid),
+        ]
+        with m.If(self.scalars.ready):
+            m.d.sync += [
+                scalar_valid.eq(self.scalars.valid & self.enable),
+                scalar.eq(self.scalars.payload),
+            ]
+
+        # Read the scalar's row of the tile.
+        read_value = Signal(signed(self.fmt.width))
+        m.d.comb += [
+            tile_ram.write_enable.eq(self.tile_write.valid),
+            tile_ram.write_address.eq(self.tile_write.row),
+            tile_ram.write_data.eq(Cat(self.tile_write.values, self.tile_write.keep)),
+            tile_ram.read_enable.eq(scalar_taken & scalar.effectual),
+            tile_ram.read_address.eq(scalar.row),
+        ]
+        with m.If(advance):
+            m.d.sync += [
+                read_tag.valid.eq(scalar_taken),
+                read_value.eq(scalar.value),
+                *(later.eq(tag) for tag, later in zip(tags, tags[1:], strict=False)),
+                *(
+                    read_tag[name].eq(scalar[name])
+                    for name in ("effectual", "first", "resume", "last", "final", "slot")
+                ),
+            ]
+
+        # Operands change for effectual scalars only, so that multipliers rest at all others.
+        row: Any = Signal(row_layout)
+        row_value = Signal(signed(self.fmt.width))
+        with m.If(advance & read_tag.valid & read_tag.effectual):
+            m.d.sync += [row.eq(tile_ram.read_data), row_value.eq(read_value)]
+        issue = Signal()
+        m.d.comb += issue.eq(advance & row_tag.valid & row_tag.effectual)
+        m.d.sync += [
+            self.issued.eq(issue),
+            self.effectual_products.eq(Mux(issue, count_ones(row.keep), 0)),
+        ]
+
+        # Fetch what the first scalar of a row adds to, one cycle ahead of the accumulators.
+        seeds = Signal(data.ArrayLayout(signed(self.sum_width), tile))
+        m.d.comb += [
+            sums_ram.read_enable.eq(advance & prefetch_tag.valid & prefetch_tag.first),
+            sums_ram.read_address.eq(prefetch_tag.slot),
+        ]
+        with m.If(advance & seed_tag.first):
+            m.d.sync += seeds.eq(Mux(seed_tag.resume, sums_ram.read_data, 0))
+
+        accumulators = Signal(data.ArrayLayout(signed(self.sum_width), tile))
+        for column in range(tile):
+            multiplier = Multiplier(width=self.fmt.width, stages=stages)
+            m.submodules[f"multiplier{column}"] = multiplier
+            product = Signal.like(multiplier.product, name=f"acc_product{column}")
+            base = Signal(signed(self.sum_width), name=f"acc_base{column}")
+            m.d.comb += [
+                multiplier.advance.eq(advance),
+                multiplier.a.eq(row_value),
+                multiplier.b.eq(row.values[column]),
+                product.eq(Mux(acc_tag.effectual, multiplier.product, 0)),
+                base.eq(Mux(acc_tag.first, seeds[column], accumulators[column])),
+            ]
+            with m.If(advance & acc_tag.valid & (acc_tag.effectual | acc_tag.first)):
+                m.d.sync += accumulators[column].eq(base + product)
+
+        # A finished chunk goes to its slot, a finished row to the output register.
+        m.d.comb += [
+            sums_ram.write_enable.eq(out_store),
+            sums_ram.write_address.eq(out_tag.slot),
+            sums_ram.write_data.eq(accumulators),
+        ]
+        with m.If(self.sums.ready):
+            m.d.sync += self.sums.valid.eq(0)
+        with m.If(out_final & advance):
+            m.d.sync += [self.sums.valid.eq(1), self.sums.payload.eq(accumulators)]
+
+        return m
