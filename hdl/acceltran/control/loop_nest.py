@@ -50,7 +50,7 @@ class LoopNest(SharedComponent):
         Their tiles.
     """
 
-    LATENCY = 11
+    LATENCY = 12
     TILE_CYCLES = 3
 
     command: stream.Interface
