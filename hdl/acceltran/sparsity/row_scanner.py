@@ -1,5 +1,7 @@
 """Row scanner: which vectors of rows are worth reading."""
 
+from typing import Any
+
 from amaranth import Module, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -111,7 +113,7 @@ class RowScanner(SharedComponent):
     FULL_RATE_DEPTH = 4
 
     jobs: stream.Interface
-    masks: wiring.PureInterface
+    masks: Any
     vectors: stream.Interface
     skipped: Signal
     busy: Signal

@@ -2,6 +2,7 @@
 
 from functools import reduce
 from operator import or_
+from typing import Any
 
 from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
@@ -68,8 +69,8 @@ class RowStreamer(SharedComponent):
     FULL_RATE_DEPTH = RowScanner.FULL_RATE_DEPTH
 
     jobs: stream.Interface
-    masks: wiring.PureInterface
-    values: wiring.PureInterface
+    masks: Any
+    values: Any
     scalars: stream.Interface
     skipped: Signal
     busy: Signal
