@@ -7,13 +7,18 @@ from acceltran.arch.commands import BODIES, Opcode
 from acceltran.arch.fixed_point import FixedPoint
 from acceltran.arch.function_tables import FunctionTable, load_table
 
-__all__ = ["LayerNormFields", "LayerNormFormat", "least_input_exponent"]
+__all__ = ["RECIPROCAL_WIDTH", "LayerNormFields", "LayerNormFormat", "least_input_exponent"]
 
 RECIPROCAL_WIDTH = 34
 EPSILON_WIDTH = next(f.width for f in BODIES[Opcode.LAYERNORM] if f.name == "epsilon")
 COLUMNS_MAX = 1024
 BETA_SHIFT_MAX = 31
 OUTPUT_SHIFT_MAX = 63
+
+
+def ceil_log2(x: int) -> int:
+    """Bits that count ``x`` things."""
+    return (x - 1).bit_length()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +28,8 @@ class LayerNormFormat:
     ``LayerNormFormat.of(fmt)`` gives those of an element format.
     """
 
+    element_width: int
+    """Bits of an element."""
     mantissa_frac_bits: int
     """Fraction bits of the variance's mantissa, the argument of the root table."""
     root_frac_bits: int
@@ -41,6 +48,7 @@ class LayerNormFormat:
         """Return the format for elements of ``fmt``."""
         table = load_table("rsqrt", fmt)
         return cls(
+            element_width=fmt.width,
             mantissa_frac_bits=table.input_frac_bits,
             root_frac_bits=table.output_frac_bits,
             normal_frac_bits=fmt.frac_bits + 4,
@@ -48,6 +56,27 @@ class LayerNormFormat:
             guard_bits=fmt.frac_bits,
             table=table,
         )
+
+    @property
+    def mean_width(self) -> int:
+        """Bits of the mean of sums of two elements, with guard bits."""
+        return self.element_width + 1 + self.guard_bits
+
+    def total_width(self, hidden: int) -> int:
+        """Bits of the sum of a row of ``hidden`` sums of two elements."""
+        return self.element_width + 1 + ceil_log2(hidden)
+
+    def squares_width(self, hidden: int) -> int:
+        """Bits of the sum of their squares, which is not negative."""
+        return 2 * self.element_width + ceil_log2(hidden) + 1
+
+    def normal_width(self, hidden: int) -> int:
+        """Bits of a scaled deviation, which is below ``sqrt(hidden)``."""
+        return self.normal_frac_bits + -(-ceil_log2(hidden) // 2) + 1
+
+    def result_width(self, hidden: int) -> int:
+        """Bits of a normalised value, which is below ``sqrt(hidden)``."""
+        return self.result_frac_bits + -(-ceil_log2(hidden) // 2) + 1
 
 
 def least_input_exponent(*, columns: int, eps: float) -> int:
@@ -136,7 +165,7 @@ class LayerNormFields:
                 f"{gamma_exponent + output_shift - OUTPUT_SHIFT_MAX} for an output exponent of "
                 f"{output_exponent}, not {gamma_exponent}"
             )
-        reciprocal_shift = RECIPROCAL_WIDTH - 1 + (columns - 1).bit_length()
+        reciprocal_shift = RECIPROCAL_WIDTH - 1 + ceil_log2(columns)
         return cls(
             columns=columns,
             epsilon=epsilon,
