@@ -152,7 +152,7 @@ async def matches_golden(dut, paces):
             output_exponent=int(rng.integers(-fmt.frac_bits - 3, -fmt.frac_bits + 3)),
         )
         spread = 2.0 ** rng.integers(0, fmt.width - 1)
-        a, b = np.clip(rng.normal(0, spread, (2, 5, columns)), fmt.lowest, fmt.highest).astype(int)
+        a, b = np.clip(rng.normal(0, spread, (2, 8, columns)), fmt.lowest, fmt.highest).astype(int)
         gamma = bench.elements(columns) // 2
         beta = bench.elements(columns) // int(rng.integers(1, 50))
         threshold = int(rng.integers(0, fmt.highest // 2))
@@ -195,8 +195,12 @@ async def matches_golden_at_corners(dut):
             {"output_exponent": 63 - 2 * fmt.frac_bits - 3},
         ):
             await bench.check(a[4:], a[4:], gamma, beta, bench.fields(columns, **scales))
-        thresholds = (1, fmt.highest, -fmt.lowest)
-        for threshold in thresholds:
+        # Results half an LSB around the greatest and the least element.
+        small = rng.integers(-3, 3, columns, endpoint=True)
+        limits = np.where(small > 0, fmt.highest, fmt.lowest)
+        coarse = dict.fromkeys(("beta_exponent", "output_exponent"), 1 - fmt.frac_bits)
+        await bench.check(a[4:6], a[4:6], small, limits, bench.fields(columns, **coarse))
+        for threshold in (1, fmt.highest, -fmt.lowest):
             await bench.check(a, a, gamma, beta, bench.fields(columns), threshold)
 
 
