@@ -51,13 +51,13 @@ class Recipe:
     """Leave out trailing segments where the function rounds to 0."""
 
 
-def recipes(name: str, frac_bits: int) -> Recipe:
+def recipe_of(name: str, frac_bits: int) -> Recipe:
     """Return the recipe of the table ``name`` for elements of ``frac_bits`` fraction bits."""
     fine = frac_bits + 4
     match name:
         case "exp2":
             return Recipe(
-                function=math.exp2 if hasattr(math, "exp2") else lambda x: 2.0**x,
+                function=math.exp2,
                 input_width=fine,
                 input_frac_bits=fine,
                 index_width=4,
@@ -103,7 +103,7 @@ def quadratic(function: Callable[[float], float], centre: float, half: float) ->
 
 def fit(name: str, frac_bits: int) -> tuple[FunctionTable, float, bool]:
     """Return the table, its greatest error in LSBs of the result, and whether it is monotone."""
-    recipe = recipes(name, frac_bits)
+    recipe = recipe_of(name, frac_bits)
     scale = 2.0**recipe.output_frac_bits
     offset_width = recipe.input_width - recipe.index_width
     step = 2.0**-recipe.input_frac_bits

@@ -8,12 +8,11 @@ from acceltran.arch.fixed_point import FixedPoint
 from acceltran.arch.softmax_format import CONSTANT_WIDTH, SHIFT_WIDTH, SoftmaxFormat
 from acceltran.library import SharedComponent
 from acceltran.numeric.delay import delayed
+from acceltran.numeric.product import product, product_latency
 from acceltran.numeric.reduction import reduced, reduction_latency
 from acceltran.numeric.row_word import RowWord
 
 __all__ = ["LogitPipeline"]
-
-LOW_WIDTH = CONSTANT_WIDTH // 2
 
 
 class LogitPipeline(SharedComponent):
@@ -46,7 +45,7 @@ class LogitPipeline(SharedComponent):
     maximum : ``Out(signed(exponent_width))``
     """
 
-    LATENCY = 4
+    LATENCY = product_latency(2) + 2
 
     constant: Signal
     shift: Signal
@@ -84,17 +83,12 @@ class LogitPipeline(SharedComponent):
 
         for k in range(self.width):
             score = self.i.values[k]
-            low = Signal(signed(self.fmt.width + LOW_WIDTH), name=f"low_{k}")
-            high = Signal(signed(self.fmt.width + CONSTANT_WIDTH - LOW_WIDTH), name=f"high_{k}")
-            product = Signal(signed(formats.logit_width), name=f"product_{k}")
+            scaled = product(m, score, self.constant, name=f"scaled_{k}")
             doubled = Signal(signed(formats.logit_width + 1), name=f"doubled_{k}")
             logit = Signal(signed(formats.logit_width), name=f"logit_{k}")
             m.d.sync += [
-                low.eq(score * self.constant[:LOW_WIDTH]),
-                high.eq(score * self.constant[LOW_WIDTH:]),
-                product.eq((high << LOW_WIDTH) + low),
                 # One bit below the result is kept for rounding, in a stage of its own.
-                doubled.eq((product << 1) >> self.shift),
+                doubled.eq((scaled << 1) >> self.shift),
                 logit.eq((doubled + 1) >> 1),
             ]
             m.d.comb += self.o.values[k].eq(logit)

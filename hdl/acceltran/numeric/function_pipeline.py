@@ -5,6 +5,7 @@ from amaranth.lib.wiring import In, Out
 
 from acceltran.arch.function_tables import FunctionTable
 from acceltran.library import SharedComponent
+from acceltran.numeric.product import product, product_latency
 
 __all__ = ["FunctionPipeline"]
 
@@ -33,7 +34,7 @@ class FunctionPipeline(SharedComponent):
         Result.
     """
 
-    LATENCY = 6
+    LATENCY = 4 + product_latency(2)
 
     advance: Signal
     n: Signal
@@ -53,7 +54,6 @@ class FunctionPipeline(SharedComponent):
         m = Module()
         table = self.table
         offset_width = table.offset_width
-        low_width = offset_width // 2
 
         def coefficients(values: tuple[int, ...]) -> tuple[Shape, Array]:
             shape = Shape.cast(range(min(*values, 0), max(*values, 0) + 1))
@@ -72,10 +72,7 @@ class FunctionPipeline(SharedComponent):
         operand = offset[0][table.operand_shift :].as_signed()
         square = Signal(signed(c2_shape.width + len(operand)))
         slope = Signal(slope_shape)
-        # The wide product takes two stages: its halves, then their sum.
-        high = Signal(signed(slope_shape.width + 1 + offset_width - low_width))
-        low = Signal(signed(slope_shape.width + 1 + low_width))
-        product = Signal(signed(slope_shape.width + offset_width + 1))
+        linear_product = product(m, slope, offset[2], name="linear_product", advance=self.advance)
 
         index = self.n[offset_width:]
         with m.If(self.advance):
@@ -89,12 +86,10 @@ class FunctionPipeline(SharedComponent):
                 square.eq(curvature * operand),
                 # Slope.
                 slope.eq(linear[1] + (square >> table.square_shift)),
-                # Linear product.
-                high.eq(slope * offset[2][low_width:].as_signed()),
-                low.eq(slope * offset[2][:low_width]),
-                product.eq((high << low_width) + low),
-                # Sum.
-                self.y.eq((constant[4] + (product >> table.product_shift)) >> table.guard_bits),
+                # Sum, behind the linear product.
+                self.y.eq(
+                    (constant[4] + (linear_product >> table.product_shift)) >> table.guard_bits
+                ),
             ]
             for chain in (constant, linear, offset):
                 m.d.sync += [
