@@ -58,7 +58,7 @@ def begin(dut, transfers, *, pace=1.0):
     words = parameters()["words"]
     requests = StreamSource(dut, "request", pace=pace)
     data = StreamSource(dut, "beats", pace=pace)
-    payloads = [payload for transfer in transfers for payload in beats(*transfer, words)]
+    payloads = [payload for transfer in transfers for payload in beats(*transfer, words=words)]
     asking = cocotb.start_soon(
         requests.put_all(address | len(content) << 64 for address, content in transfers)
     )
