@@ -20,7 +20,8 @@ class VectorReader(SharedComponent):
 
     No more than ``depth`` vectors are asked for and not yet taken, so that every answer finds room.
 
-    Latency is ``LATENCY`` cycles more than the buffer's. Throughput is one vector per cycle where
+    Latency is ``LATENCY`` cycles more than the buffer's. Neither stream sees the handshake of the
+    port, nor of the other, in the same cycle. Throughput is one vector per cycle where
     ``depth`` is at least ``FULL_RATE_DEPTH`` more than the buffer's latency and no other reader
     wants the same bank.
 
@@ -43,8 +44,8 @@ class VectorReader(SharedComponent):
         Port of the buffer.
     """
 
-    LATENCY = 2
-    FULL_RATE_DEPTH = LATENCY + 1
+    LATENCY = 3
+    FULL_RATE_DEPTH = 3
 
     addresses: stream.Interface
     vectors: stream.Interface
@@ -67,15 +68,19 @@ class VectorReader(SharedComponent):
 
     def elaborate(self, platform):
         m = Module()
+        m.submodules.asking = asking = Queue(shape=unsigned(ADDRESS_WIDTH), depth=2)
         m.submodules.queue = queue = Queue(shape=Vector(self.fmt, self.tile), depth=self.depth)
 
         credits = self.credits
         asked, taken = Signal(), Signal()
         m.d.comb += [
-            self.port.request.valid.eq(self.addresses.valid & (credits != 0)),
-            self.port.request.payload.eq(self.addresses.payload),
-            self.addresses.ready.eq(self.port.request.ready & (credits != 0)),
-            asked.eq(self.addresses.valid & self.addresses.ready),
+            asking.i.payload.eq(self.addresses.payload),
+            asking.i.valid.eq(self.addresses.valid),
+            self.addresses.ready.eq(asking.i.ready),
+            self.port.request.payload.eq(asking.o.payload),
+            self.port.request.valid.eq(asking.o.valid & (credits != 0)),
+            asking.o.ready.eq(self.port.request.ready & (credits != 0)),
+            asked.eq(self.port.request.valid & self.port.request.ready),
             taken.eq(self.vectors.valid & self.vectors.ready),
             queue.i.valid.eq(self.port.response.valid),
             queue.i.payload.eq(self.port.response.vector),

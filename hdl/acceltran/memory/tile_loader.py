@@ -1,0 +1,208 @@
+"""Load the lanes' tiles and biases from the buffers."""
+
+from typing import Any
+
+from amaranth import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from acceltran.arch.fixed_point import FixedPoint
+from acceltran.control.loop_nest import LoopNest
+from acceltran.control.product_command import ProductCommand
+from acceltran.library import SharedComponent
+from acceltran.memory.ports import ReadPort
+from acceltran.memory.queue import Queue
+from acceltran.memory.tile_ports import BiasWrite, VectorWrite
+from acceltran.memory.tile_walker import TileItem, TileWalker
+from acceltran.memory.transposer import Transposer
+from acceltran.memory.vector_reader import VectorReader
+from acceltran.numeric.vector import Vector
+
+__all__ = ["TileLoader"]
+
+
+class TileLoader(SharedComponent):
+    """Bring the second operand of products into the tile RAMs, and the biases into theirs.
+
+    Walks the tiles of each command by itself. Of a tile that reloads, row k of lane l of PE c
+    becomes ``B[b, inner_first * tile + k, d - c_first]`` with ``d = (word + l) * banks + c``, in
+    one half of the tile RAM; rows at and beyond ``b_rows`` become zero. With a final chunk, the
+    bias of d goes to the same half, zero if the command has none. Lanes whose d is not a column
+    of C are left as they are. Tiles that reload go to the halves in turn, beginning with half 0,
+    each as soon as its half is free, also those of a later command.
+
+    Throughput is one vector per cycle, whatever the source.
+
+    Golden model: ``acceltran_sim.golden.tile_loader.loads``.
+
+    Parameters
+    ----------
+    fmt : FixedPoint
+        Format of one element.
+    tile : int
+        Elements of a vector; a power of two.
+    banks : int
+        PEs of the cluster; a power of two.
+    lanes : int
+        Lanes per PE; at least 1.
+    tile_rows : int
+        Rows of a tile RAM, both halves; a power of two, at least two vectors.
+
+    Members
+    -------
+    command : ``In(stream.Signature(ProductCommand()))``
+        Products.
+    release : ``In(1)``
+        Strobe: the half that has been full for longest is free again. Both are at first.
+    loaded : ``Out(1)``
+        Strobe: one more half is full; the last write left in an earlier cycle.
+    tile_write : ``Out(VectorWrite(...))``
+    bias_write : ``Out(BiasWrite(...))``
+    weights, activations : ``In(ReadPort(fmt, tile))``
+        Ports of the buffers.
+    tile_load, tile_reuse : ``Out(1)``
+        Strobes for counters: a tile has been loaded, or found resident.
+    """
+
+    command: stream.Interface
+    release: Signal
+    loaded: Signal
+    tile_write: Any
+    bias_write: Any
+    weights: Any
+    activations: Any
+    tile_load: Signal
+    tile_reuse: Signal
+
+    def __init__(self, *, fmt: FixedPoint, tile: int, banks: int, lanes: int, tile_rows: int):
+        TileWalker.check_parameters(banks=banks, lanes=lanes, tile=tile, tile_rows=tile_rows)
+        self.fmt = fmt
+        self.tile = tile
+        self.banks = banks
+        self.lanes = lanes
+        self.tile_rows = tile_rows
+        super().__init__({
+            "command": In(stream.Signature(ProductCommand())),
+            "release": In(1),
+            "loaded": Out(1),
+            "tile_write": Out(
+                VectorWrite(fmt, tile=tile, tile_rows=tile_rows, pes=banks, lanes=lanes)
+            ),
+            "bias_write": Out(BiasWrite(fmt, tile=tile, pes=banks, lanes=lanes)),
+            "weights": In(ReadPort(fmt, tile)),
+            "activations": In(ReadPort(fmt, tile)),
+            "tile_load": Out(1),
+            "tile_reuse": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        fmt, size = self.fmt, self.tile
+        layout = TileItem(banks=self.banks, lanes=self.lanes, tile_rows=self.tile_rows)
+        m.submodules.loops = loops = LoopNest(banks=self.banks, lanes=self.lanes, tile=size)
+        m.submodules.walker = walker = TileWalker(
+            banks=self.banks, lanes=self.lanes, tile=size, tile_rows=self.tile_rows
+        )
+        m.submodules.walked = walked = Queue(shape=layout, depth=2)
+        m.submodules.asked = asked = Queue(shape=layout, depth=16)
+        m.submodules.weight_reader = weight_reader = VectorReader(fmt=fmt, tile=size)
+        m.submodules.activation_reader = activation_reader = VectorReader(fmt=fmt, tile=size)
+        m.submodules.transposer = transposer = Transposer(width=fmt.width, tile=size)
+        connect(m, flipped(self.command), loops.command)
+        connect(m, loops.tiles, walker.tiles)
+        connect(m, walker.items, walked.i)
+        connect(m, weight_reader.port, flipped(self.weights))
+        connect(m, activation_reader.port, flipped(self.activations))
+        m.d.comb += [
+            walker.release.eq(self.release),
+            self.tile_load.eq(walker.tile_load),
+            self.tile_reuse.eq(walker.tile_reuse),
+        ]
+
+        # Ask for what is to be read, and remember what for.
+        request: data.View = walked.o.payload
+        accepted = Mux(
+            request.activation,
+            activation_reader.addresses.ready,
+            weight_reader.addresses.ready,
+        )
+        m.d.comb += [
+            asked.i.payload.eq(request),
+            asked.i.valid.eq(walked.o.valid & (~request.read | accepted)),
+            walked.o.ready.eq(asked.i.ready & (~request.read | accepted)),
+        ]
+        for reader, selected in (
+            (weight_reader, ~request.activation),
+            (activation_reader, request.activation),
+        ):
+            m.d.comb += [
+                reader.addresses.payload.eq(request.address),
+                reader.addresses.valid.eq(walked.o.valid & asked.i.ready & request.read & selected),
+            ]
+
+        # Pass on what arrives.
+        item: data.View = asked.o.payload
+        vector = Signal(Vector(fmt, size))
+        arrived, direct = Signal(), Signal()
+        leaving = transposer.o.valid
+        with m.If(~item.read):
+            m.d.comb += arrived.eq(asked.o.valid)
+        with m.Elif(item.activation):
+            m.d.comb += [
+                arrived.eq(asked.o.valid & activation_reader.vectors.valid),
+                vector.eq(activation_reader.vectors.payload),
+            ]
+        with m.Else():
+            m.d.comb += [
+                arrived.eq(asked.o.valid & weight_reader.vectors.valid),
+                vector.eq(weight_reader.vectors.payload),
+            ]
+        taken = Signal()
+        m.d.comb += [
+            # The transposer stands still only while it has no vector to take: it never waits.
+            transposer.o.ready.eq(1),
+            transposer.i.valid.eq(arrived & item.transposed),
+            transposer.i.payload.eq(vector.values),
+            direct.eq(~item.transposed & ~item.bias),
+            taken.eq(arrived & ~(direct & leaving)),
+            asked.o.ready.eq(taken),
+            weight_reader.vectors.ready.eq(taken & item.read & ~item.activation),
+            activation_reader.vectors.ready.eq(taken & item.read & item.activation),
+        ]
+
+        # A block leaves the transposer from the cycle after its last vector entered on.
+        transposed = Signal(layout)
+        with m.If(transposer.i.valid & item.row[: (size - 1).bit_length()].all()):
+            m.d.sync += [transposed.eq(item), transposed.row.eq(item.row & ~(size - 1))]
+        with m.Elif(leaving):
+            m.d.sync += transposed.row.eq(transposed.row + 1)
+        block_end = transposed.row[: (size - 1).bit_length()].all()
+
+        write = self.tile_write
+        complete = Signal()
+        m.d.sync += [
+            write.valid.eq(leaving | (arrived & direct)),
+            complete.eq(Mux(leaving, transposed.last & block_end, arrived & direct & item.last)),
+            self.loaded.eq(complete),
+            self.bias_write.valid.eq(arrived & item.bias),
+            self.bias_write.pe.eq(item.pe),
+            self.bias_write.lane.eq(item.lane),
+            self.bias_write.half.eq(item.row[-1]),
+            self.bias_write.vector.eq(vector),
+        ]
+        with m.If(leaving):
+            m.d.sync += [
+                write.pe.eq(transposed.pe),
+                write.lane.eq(transposed.lane),
+                write.row.eq(transposed.row),
+                write.vector.values.eq(transposer.o.payload),
+                write.vector.keep.eq(Cat(transposer.o.payload[k] != 0 for k in range(size))),
+            ]
+        with m.Else():
+            m.d.sync += [
+                write.pe.eq(item.pe),
+                write.lane.eq(item.lane),
+                write.row.eq(item.row),
+                write.vector.eq(vector),
+            ]
+        return m

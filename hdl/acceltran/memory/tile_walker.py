@@ -1,0 +1,238 @@
+"""What is to be read, and where to, for one tile after the other."""
+
+from amaranth import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, stream
+from amaranth.lib.wiring import In, Out
+
+from acceltran.arch.commands import ADDRESS, COUNT, OperandSource
+from acceltran.control.tile import Tile
+from acceltran.library import SharedComponent
+
+__all__ = ["HALVES", "TileItem", "TileWalker"]
+
+HALVES = 2
+"""Tiles that a lane's tile RAM holds: one in use, one being loaded."""
+
+
+class TileItem(data.StructLayout):
+    """Layout of one vector on its way to a lane.
+
+    Members
+    -------
+    read : ``unsigned(1)``
+        The vector is that at ``address``; if 0, it is zero.
+    address : ``unsigned(ADDRESS)``
+        Flat address.
+    activation : ``unsigned(1)``
+        Read the activation buffer, not the weight buffer.
+    bias : ``unsigned(1)``
+        The vector is a bias.
+    transposed : ``unsigned(1)``
+        The vector is one of ``tile`` that are transposed together.
+    pe : ``range(banks)``
+    lane : ``range(lanes)``
+    row : ``range(tile_rows)``
+        Row of the tile RAM; its highest bit is the half. Where vectors are transposed, the row of
+        the one that replaces this.
+    last : ``unsigned(1)``
+        The tile is complete.
+    """
+
+    def __init__(self, *, banks: int, lanes: int, tile_rows: int):
+        super().__init__({
+            "read": unsigned(1),
+            "address": unsigned(ADDRESS),
+            "activation": unsigned(1),
+            "bias": unsigned(1),
+            "transposed": unsigned(1),
+            "pe": range(banks),
+            "lane": range(lanes),
+            "row": range(tile_rows),
+            "last": unsigned(1),
+        })
+
+
+class TileWalker(SharedComponent):
+    """List the vectors that each reloading tile consists of, lane by lane.
+
+    For each column vector d of the tile that belongs to C, in ascending order: with a final chunk
+    of the inner dimension its bias (read only if the command has one); then the rows of the chunk,
+    or, where B is transposed, blocks of ``tile`` of its rows. Rows at and beyond ``b_rows`` are
+    not read. Tiles that reload go to the two halves in turn, each as soon as its half is free;
+    others are dropped.
+
+    Throughput is one item per cycle, with up to ``banks + 6`` cycles between tiles.
+
+    Parameters
+    ----------
+    banks : int
+        PEs of the cluster; a power of two.
+    lanes : int
+        Lanes per PE; at least 1.
+    tile : int
+        Elements of a vector; a power of two.
+    tile_rows : int
+        Rows of a tile RAM, both halves; a power of two, at least two vectors.
+
+    Members
+    -------
+    tiles : ``In(stream.Signature(Tile(lanes)))``
+        Tiles of products; taken when they have been walked.
+    release : ``In(1)``
+        Strobe: a half is free again. Both are at first.
+    items : ``Out(stream.Signature(TileItem(...)))``
+        Vectors.
+    tile_load, tile_reuse : ``Out(1)``
+        Strobe: a tile that reloads, or one that does not, has been taken.
+    """
+
+    tiles: stream.Interface
+    release: Signal
+    items: stream.Interface
+    tile_load: Signal
+    tile_reuse: Signal
+
+    def __init__(self, *, banks: int, lanes: int, tile: int, tile_rows: int):
+        self.check_parameters(banks=banks, lanes=lanes, tile=tile, tile_rows=tile_rows)
+        self.banks = banks
+        self.lanes = lanes
+        self.tile = tile
+        self.tile_rows = tile_rows
+        item = TileItem(banks=banks, lanes=lanes, tile_rows=tile_rows)
+        super().__init__({
+            "tiles": In(stream.Signature(Tile(lanes))),
+            "release": In(1),
+            "items": Out(stream.Signature(item)),
+            "tile_load": Out(1),
+            "tile_reuse": Out(1),
+        })
+
+    @staticmethod
+    def check_parameters(*, banks: int, lanes: int, tile: int, tile_rows: int) -> None:
+        """Raise ValueError for parameters that no walker and no loader can have."""
+        if banks < 1 or banks & (banks - 1):
+            raise ValueError(f"Number of banks must be a power of two, not {banks!r}")
+        if lanes < 1:
+            raise ValueError(f"Number of lanes must be at least 1, not {lanes!r}")
+        if tile < 2 or tile & (tile - 1):
+            raise ValueError(f"Vector size must be a power of two from 2 on, not {tile!r}")
+        if tile_rows < HALVES * tile or tile_rows & (tile_rows - 1):
+            raise ValueError(
+                f"Tile rows must be a power of two from {HALVES * tile} on, not {tile_rows!r}"
+            )
+
+    def elaborate(self, platform):
+        m = Module()
+        bank_bits, tile_bits = (self.banks - 1).bit_length(), (self.tile - 1).bit_length()
+        block_bits = (self.tile_rows // HALVES // self.tile - 1).bit_length()
+        tile: data.View = self.tiles.payload
+        command = tile.command
+        transposed = Signal()
+        m.d.comb += transposed.eq(command.b_source == OperandSource.ACTIVATION_TRANSPOSED)
+
+        half = Signal()
+        free = Signal(range(HALVES + 1), init=HALVES)
+        begin = Signal()
+        m.d.sync += free.eq(free + self.release - begin)
+
+        # Where the walk stands: column vector, block of `tile` rows in it, row in the block.
+        column = Signal(signed(COUNT + 2))  # counted from c_first
+        place = Signal(range(self.banks * self.lanes + 1))  # lane and PE of the column
+        block = Signal(COUNT)
+        row = Signal(tile_bits)
+        column_address, block_address, address, bias_address = (
+            Signal(ADDRESS, name=f"{name}address") for name in ("column_", "block_", "", "bias_")
+        )
+        # Rows of B's tensor from here on; none are valid if this is not positive.
+        column_left, left = (
+            Signal(signed(COUNT + tile_bits + 3), name=name) for name in ("column_left", "left")
+        )
+        bias_next = Signal()
+        last_row, last_block, last_column, inside = Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [
+            last_row.eq(row == self.tile - 1),
+            last_block.eq(block + 1 == tile.inner_count),
+            last_column.eq(
+                (column + 1 == command.columns) | (place + 1 == tile.lane_words << bank_bits)
+            ),
+            inside.eq(column >= 0),
+        ]
+
+        item: data.View = self.items.payload
+        m.d.comb += [
+            item.activation.eq(~bias_next & (command.b_source != OperandSource.WEIGHT)),
+            item.bias.eq(bias_next),
+            item.transposed.eq(transposed & ~bias_next),
+            item.read.eq(Mux(bias_next, command.bias_enable, left > 0)),
+            item.address.eq(Mux(bias_next, bias_address, address)),
+            item.pe.eq(place[:bank_bits]),
+            item.lane.eq(place[bank_bits:]),
+            item.row.eq(Cat(row, block[:block_bits], half)),
+            item.last.eq(~bias_next & last_row & last_block & last_column),
+        ]
+
+        def go_to_column(first_address, rows_left) -> list:
+            return [
+                bias_next.eq(tile.final),
+                *(place.eq(first_address) for place in (column_address, block_address, address)),
+                *(count.eq(rows_left) for count in (column_left, left)),
+            ]
+
+        def advance_column() -> list:
+            step = Mux(transposed, command.b_row_stride << tile_bits, 1)
+            return [
+                column.eq(column + 1),
+                place.eq(place + 1),
+                bias_address.eq(bias_address + 1),
+                *go_to_column(column_address + step, column_left - Mux(transposed, self.tile, 0)),
+            ]
+
+        with m.FSM():
+            with m.State("IDLE"):
+                with m.If(self.tiles.valid & ~tile.reload):
+                    m.d.comb += [self.tiles.ready.eq(1), self.tile_reuse.eq(1)]
+                with m.Elif(self.tiles.valid & (free != 0)):
+                    m.d.comb += begin.eq(1)
+                    m.d.sync += column.eq((tile.word << bank_bits) - command.c_first)
+                    m.next = "PREPARE"
+            with m.State("PREPARE"):
+                m.d.sync += [
+                    place.eq(0),
+                    block.eq(0),
+                    row.eq(0),
+                    bias_address.eq(command.bias_base + column),
+                    *go_to_column(
+                        tile.b_address,
+                        command.b_rows - (Mux(transposed, column, tile.inner_first) << tile_bits),
+                    ),
+                ]
+                m.next = "WALK"
+            with m.State("WALK"):
+                m.d.comb += self.items.valid.eq(inside)
+                with m.If(~inside):
+                    m.d.sync += advance_column()
+                with m.Elif(self.items.ready & bias_next):
+                    m.d.sync += bias_next.eq(0)
+                with m.Elif(self.items.ready):
+                    m.d.sync += [
+                        row.eq(row + 1),
+                        address.eq(address + command.b_row_stride),
+                        left.eq(left - 1),
+                    ]
+                    with m.If(last_row):
+                        m.d.sync += block.eq(block + 1)
+                        with m.If(transposed):
+                            m.d.sync += [
+                                block_address.eq(block_address + 1),
+                                address.eq(block_address + 1),
+                                left.eq(column_left),
+                            ]
+                        with m.If(last_block):
+                            m.d.sync += [block.eq(0), *advance_column()]
+                            with m.If(last_column):
+                                m.next = "DONE"
+            with m.State("DONE"):
+                m.d.comb += [self.tiles.ready.eq(1), self.tile_load.eq(1)]
+                m.d.sync += half.eq(~half)
+                m.next = "IDLE"
+        return m

@@ -1,0 +1,227 @@
+# amaranth: UnusedElaboratable=no
+"""TileLoader against its golden model: every row, every bias, every half."""
+
+import itertools
+import random
+
+import cocotb
+import numpy as np
+import pytest
+
+from acceltran.arch.fixed_point import FixedPoint
+from acceltran.control.product_command import ProductCommand
+from acceltran.memory.tile_loader import TileLoader
+from acceltran.memory.tile_walker import TileWalker
+from acceltran.memory.vector_buffer import VectorBuffer
+from acceltran_sim.golden.loop_nest import tiles
+from acceltran_sim.golden.tile_loader import loads
+from testbench.harness.fields import pack_fields
+from testbench.harness.read_ports import ReadMemory
+from testbench.harness.simulate import parameters, simulate, start
+from testbench.harness.streams import StreamSource
+from testbench.harness.vectors import pack
+
+FORMAT = FixedPoint(int_bits=4, frac_bits=8)
+TILE_ROWS = 64
+LEGAL = {"banks": 2, "lanes": 3, "tile": 8, "tile_rows": TILE_ROWS}
+VECTORS = 4001  # vectors behind each read port; addresses beyond them wrap
+
+
+@pytest.mark.parametrize(("banks", "lanes", "tile"), [(1, 4, 16), (4, 3, 8)])
+def test_tile_loader(banks, lanes, tile, request):
+    machine = {"banks": banks, "lanes": lanes, "tile": tile}
+    simulate(
+        TileLoader(fmt=FORMAT, tile_rows=TILE_ROWS, **machine),
+        bench=__name__,
+        parameters=machine,
+        seed=request.config.getoption("seed"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"banks": 3}, "Number of banks must be a power of two, not 3"),
+        ({"lanes": 0}, "Number of lanes must be at least 1, not 0"),
+        ({"tile": 1}, "Vector size must be a power of two from 2 on, not 1"),
+        ({"tile_rows": 8}, "Tile rows must be a power of two from 16 on, not 8"),
+        ({"tile_rows": 48}, "Tile rows must be a power of two from 16 on, not 48"),
+    ],
+)
+def test_rejects(change, message):
+    for unit in (lambda **p: TileLoader(fmt=FORMAT, **p), TileWalker):
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            unit(**{**LEGAL, **change})
+
+
+# What follows runs inside the simulator, once for each machine.
+
+
+def random_command(*, source=None, most=3):
+    """A legal command of at most ``most`` turns of each loop, more or less."""
+    lanes, banks, tile = (parameters()[name] for name in ("lanes", "banks", "tile"))
+    row_tile, inner_tile = random.randint(1, 9), random.randint(1, TILE_ROWS // 2 // tile)
+    command = {name: random.getrandbits(field.width) for name, field in ProductCommand()}
+    command |= {
+        "b_source": random.randint(0, 2) if source is None else source,
+        "b_batch_stride": random.choice([0, random.getrandbits(24)]),
+        "c_first": random.choice([0, random.randint(0, 100)]),
+        "columns": random.randint(1, most * lanes * banks),
+        "rows": random.randint(1, most * row_tile),
+        "batches": random.randint(1, most),
+        "inner_vectors": random.randint(1, most * inner_tile),
+        "row_tile": row_tile,
+        "inner_tile": inner_tile,
+    }
+    count = command["inner_vectors"] if command["b_source"] < 2 else command["columns"]
+    command["b_rows"] = random.choice([
+        count * tile,
+        random.randint(0, count * tile),
+        random.randint((count - 1) * tile, count * tile),
+    ])
+    for n, loop in enumerate(random.sample(range(4), 4)):
+        command[f"order{n}"] = loop
+    return command
+
+
+class Lanes:
+    """Tile and bias RAMs behind the write ports, compared whenever a half is full."""
+
+    def __init__(self, dut, commands, weights, activations):
+        self.dut = dut
+        self.expected = itertools.chain.from_iterable(
+            loads(command, weights, activations, **parameters()) for command in commands
+        )
+        self.written = {}
+        self.halves = itertools.cycle((0, 1))
+        self.full = 0  # halves in use
+        self.loaded = self.writes = self.load_strobes = self.reuse_strobes = 0
+        self.width = FORMAT.width
+
+    def write(self, port, place):
+        """Record a write: half, what it is, PE, lane, row."""
+        handle = f"{port}__{{}}"
+        pe = self.port(handle.format("pe"))
+        lane = self.port(handle.format("lane"))
+        key = (place[0], port, pe, lane, *place[1:])
+        assert key not in self.written
+        self.written[key] = self.port(handle.format("vector"))
+        self.writes += 1
+
+    def port(self, name):
+        """Value of a port; one that is zero bits wide is not there."""
+        return int(getattr(self.dut, name).value) if hasattr(self.dut, name) else 0
+
+    def vector(self, values):
+        keep = sum(int(value != 0) << k for k, value in enumerate(values))
+        return keep << (self.width * len(values)) | pack(values, self.width)
+
+    def compare(self):
+        half = next(self.halves)
+        rows, biases = next(self.expected)
+        expected = {}
+        for (pe, lane), block in rows.items():
+            for row, values in enumerate(block):
+                expected[half, "tile_write", pe, lane, row] = self.vector(values)
+        for (pe, lane), values in biases.items():
+            expected[half, "bias_write", pe, lane] = self.vector(values)
+        observed = {key: self.written[key] for key in self.written if key[0] == half}
+        assert observed == expected
+        for key in observed:
+            del self.written[key]
+
+    async def run(self, release_pace):
+        dut = self.dut
+        dut.release.value = 0
+        releasing = False
+        while True:
+            await dut.clk.rising_edge
+            self.full -= releasing
+            if dut.loaded.value:
+                self.compare()
+                self.loaded += 1
+                self.full += 1
+            if dut.tile_write__valid.value:
+                row = self.port("tile_write__row")
+                self.write("tile_write", divmod(row, TILE_ROWS // 2))
+            if dut.bias_write__valid.value:
+                self.write("bias_write", (self.port("bias_write__half"),))
+            under_way = {key[0] for key in self.written}
+            assert self.full + len(under_way) <= 2
+            self.load_strobes += int(dut.tile_load.value)
+            self.reuse_strobes += int(dut.tile_reuse.value)
+            releasing = self.full > 0 and random.random() < release_pace
+            dut.release.value = releasing
+
+
+async def load(dut, commands, *, memory_pace=1.0, release_pace=1.0, source_pace=1.0):
+    """Run ``commands`` to their end; cycles from the first command to the last half."""
+    rng = np.random.default_rng(cocotb.RANDOM_SEED)
+    tile = parameters()["tile"]
+    shape = (VECTORS, tile)
+    buffers = {
+        name: rng.integers(FORMAT.lowest, FORMAT.highest + 1, shape) * (rng.random(shape) < 0.7)
+        for name in ("weights", "activations")
+    }
+    lanes = Lanes(dut, commands, **buffers)
+    for name, buffer in buffers.items():
+        memory = ReadMemory(
+            dut,
+            name,
+            lambda address, buffer=buffer: lanes.vector(buffer[address % VECTORS]),
+            field="vector",
+            latency=VectorBuffer.READ_LATENCY,
+            pace=memory_pace,
+        )
+        memory.start()
+    source = StreamSource(dut, "command", pace=source_pace)
+    await start(dut)
+    cocotb.start_soon(lanes.run(release_pace))
+    walked = [tile for command in commands for tile in tiles(command, **parameters())]
+    reloads = sum(tile["reload"] for tile in walked)
+    driver = cocotb.start_soon(
+        source.put_all(pack_fields(ProductCommand(), command) for command in commands)
+    )
+    cycles = 0
+    while lanes.loaded < reloads:
+        await dut.clk.rising_edge
+        cycles += 1
+    await driver
+    for _ in range(300):
+        await dut.clk.rising_edge
+    assert lanes.loaded == lanes.load_strobes == reloads
+    assert lanes.reuse_strobes == len(walked) - reloads
+    assert not lanes.written
+    return lanes.writes, cycles
+
+
+@cocotb.test()
+@cocotb.parametrize(memory_pace=[1.0, 0.4], release_pace=[1.0, 0.02])
+async def loads_what_the_model_says(dut, memory_pace, release_pace):
+    """Commands of all sources in all orders, whoever stalls."""
+    commands = [random_command(source=n % 3, most=3 if release_pace == 1 else 2) for n in range(9)]
+    await load(dut, commands, memory_pace=memory_pace, release_pace=release_pace)
+
+
+@cocotb.test()
+async def loads_many_small_products(dut):
+    """One tile per command or two, sources mixed, commands late."""
+    commands = [random_command(most=1) for _ in range(60)]
+    await load(dut, commands, source_pace=0.02)
+
+
+@cocotb.test()
+@cocotb.parametrize(source=[0, 1, 2])
+async def loads_a_vector_per_cycle(dut, source):
+    """A few cycles per tile apart, no cycle is lost."""
+    lanes, banks, tile = (parameters()[name] for name in ("lanes", "banks", "tile"))
+    command = random_command(source=source) | {
+        "c_first": 0,
+        "columns": 2 * lanes * banks,
+        "rows": 1,
+        "batches": 1,
+        "inner_vectors": 3 * (TILE_ROWS // 2 // tile),
+        "inner_tile": TILE_ROWS // 2 // tile,
+    }
+    writes, cycles = await load(dut, [command])
+    assert cycles < writes + 6 * 8 + 50
