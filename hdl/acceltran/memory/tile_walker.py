@@ -208,7 +208,7 @@ class TileWalker(SharedComponent):
                 ]
                 m.next = "WALK"
             with m.State("WALK"):
-                m.d.comb += self.items.valid.eq(inside)
+                m.d.comb += self.items.valid.eq(self.tiles.valid & inside)
                 with m.If(~inside):
                     m.d.sync += advance_column()
                 with m.Elif(self.items.ready & bias_next):
