@@ -32,8 +32,8 @@ class BroadcastLane(Lane):
 
     @property
     def LATENCY(self) -> int:
-        """Cycles: accept, read, register, multiply, accumulate, copy."""
-        return self.multiplier_stages + 5
+        """Cycles: read, register, multiply, accumulate, copy."""
+        return self.multiplier_stages + 4
 
     def elaborate(self, platform):
         m = Module()
@@ -71,51 +71,45 @@ class BroadcastLane(Lane):
             advance.eq(~(out_final & self.sums.valid)),
         ]
 
-        # Accept a scalar. It waits if what it resumes is still on the way to its slot.
+        # Accept a scalar and read its row of the tile, which the RAM holds. The scalar waits there
+        # if what it resumes is still on the way to its slot.
         scalar: Any = Signal(self.scalars.payload.shape())
         scalar_valid = Signal()
         scalar_taken = Signal()
+        accepted = Signal()
         unsaved = Cat(
             tag.valid & tag.last & ~tag.final & (tag.slot == scalar.slot)
-            for tag in tags[: self.SAVE_CYCLES]
+            for tag in tags[1 : 1 + self.SAVE_CYCLES]
         ).any()
         m.d.comb += [
             scalar_taken.eq(scalar_valid & advance & ~(scalar.first & scalar.resume & unsaved)),
             self.scalars.ready.eq(~scalar_valid | scalar_taken | ~self.enable),
-            self.reading.eq(scalar_valid),
-            self.empty.eq(~scalar_valid & ~Cat(tag.valid for tag in tags).any() & ~self.sums.valid),
-        ]
-        with m.If(self.scalars.ready):
-            m.d.sync += [
-                scalar_valid.eq(self.scalars.valid & self.enable),
-                scalar.eq(self.scalars.payload),
-            ]
-
-        # Read the scalar's row of the tile.
-        read_value = Signal(signed(self.fmt.width))
-        m.d.comb += [
+            accepted.eq(self.scalars.valid & self.scalars.ready & self.enable),
             tile_ram.write_enable.eq(self.tile_write.valid),
             tile_ram.write_address.eq(self.tile_write.row),
             tile_ram.write_data.eq(Cat(self.tile_write.values, self.tile_write.keep)),
-            tile_ram.read_enable.eq(scalar_taken & scalar.effectual),
-            tile_ram.read_address.eq(scalar.row),
+            tile_ram.read_enable.eq(accepted & self.scalars.payload.effectual),
+            tile_ram.read_address.eq(self.scalars.payload.row),
+            read_tag.valid.eq(scalar_taken),
+            *(
+                read_tag[name].eq(scalar[name])
+                for name in ("effectual", "first", "resume", "last", "final", "slot")
+            ),
+            self.reading.eq(0),
+            self.empty.eq(
+                ~scalar_valid & ~Cat(tag.valid for tag in tags[1:]).any() & ~self.sums.valid
+            ),
         ]
+        with m.If(self.scalars.ready):
+            m.d.sync += [scalar_valid.eq(accepted), scalar.eq(self.scalars.payload)]
         with m.If(advance):
-            m.d.sync += [
-                read_tag.valid.eq(scalar_taken),
-                read_value.eq(scalar.value),
-                *(later.eq(tag) for tag, later in zip(tags, tags[1:], strict=False)),
-                *(
-                    read_tag[name].eq(scalar[name])
-                    for name in ("effectual", "first", "resume", "last", "final", "slot")
-                ),
-            ]
+            m.d.sync += [later.eq(tag) for tag, later in zip(tags, tags[1:], strict=False)]
 
         # Operands change for effectual scalars only, so that multipliers rest at all others.
         row: Any = Signal(row_layout)
         row_value = Signal(signed(self.fmt.width))
         with m.If(advance & read_tag.valid & read_tag.effectual):
-            m.d.sync += [row.eq(tile_ram.read_data), row_value.eq(read_value)]
+            m.d.sync += [row.eq(tile_ram.read_data), row_value.eq(scalar.value)]
         issue = Signal()
         m.d.comb += issue.eq(advance & row_tag.valid & row_tag.effectual)
         m.d.sync += [

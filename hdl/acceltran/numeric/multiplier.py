@@ -4,6 +4,8 @@ from amaranth import Module, Signal, signed
 from amaranth.lib.wiring import In, Out
 
 from acceltran.library import SharedComponent
+from acceltran.numeric.delay import delayed
+from acceltran.numeric.product import product, product_latency
 
 __all__ = ["Multiplier"]
 
@@ -60,25 +62,8 @@ class Multiplier(SharedComponent):
 
     def elaborate(self, platform):
         m = Module()
-        split = self.width // 2
-        if self.stages == 1:
-            with m.If(self.advance):
-                m.d.sync += self.product.eq(self.a * self.b)
-            return m
-
-        high = Signal(signed(2 * self.width - split))
-        low = Signal(signed(self.width + split))
-        delayed = [
-            Signal(signed(2 * self.width), name=f"product{stage}")
-            for stage in range(2, self.stages)
-        ]
-        with m.If(self.advance):
-            m.d.sync += [
-                high.eq(self.a * self.b[split:].as_signed()),
-                low.eq(self.a * self.b[:split]),
-            ]
-            value = (high << split) + low
-            for register in [*delayed, self.product]:
-                m.d.sync += register.eq(value)
-                value = register
+        parts = min(self.stages, 2)
+        value = product(m, self.a, self.b, name="product", parts=parts, advance=self.advance)
+        spare = self.stages - product_latency(parts)
+        m.d.comb += self.product.eq(delayed(m, value, spare, name="spare", advance=self.advance))
         return m
