@@ -1,0 +1,116 @@
+"""MATMUL commands for a product: tiles, loop order, and blocks that keep partial sums in bounds."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from acceltran.arch.activation import Activation
+from acceltran.arch.commands import LOOPS, Opcode, OperandSource
+from acceltran.arch.config import AcceleratorConfig
+from acceltran_sim.errors import InputError
+from acceltran_sim.program.command import Command
+
+__all__ = ["DEFAULT_ORDER", "Product", "check_order", "product_commands"]
+
+DEFAULT_ORDER = "bijk"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Product:
+    """One product; names are those of the command's fields."""
+
+    a_base: int
+    a_row_stride: int
+    inner_vectors: int
+    b_source: OperandSource
+    b_base: int
+    b_row_stride: int
+    b_rows: int
+    c_base: int
+    c_row_stride: int
+    c_first: int
+    columns: int
+    rows: int
+    shift: int
+    threshold: int
+    bias_base: int | None = None
+    bias_shift: int = 0
+    function: Activation = Activation.NONE
+    gelu_input_shift: int = 0
+    gelu_output_shift: int = 0
+
+    def block(self, tile: int, row: int, rows: int, column: int, columns: int) -> "Product":
+        """Part of the rows and column vectors of C, with all of the inner dimension."""
+        transposed = self.b_source == OperandSource.ACTIVATION_TRANSPOSED
+        skipped = column * tile if transposed else 0
+        return replace(
+            self,
+            a_base=self.a_base + row * self.a_row_stride,
+            b_base=self.b_base + (skipped * self.b_row_stride if transposed else column),
+            b_rows=max(0, self.b_rows - skipped),
+            c_base=self.c_base + row * self.c_row_stride,
+            c_first=self.c_first + column,
+            bias_base=None if self.bias_base is None else self.bias_base + column,
+            rows=rows,
+            columns=columns,
+        )
+
+
+def check_order(order: str) -> None:
+    """Raise InputError unless ``order`` names each tile loop once."""
+    if sorted(order) != sorted(LOOPS):
+        raise InputError(f"Loop order must be a permutation of {LOOPS}, not {order!r}")
+
+
+def product_commands(
+    config: AcceleratorConfig, product: Product, order: str = DEFAULT_ORDER
+) -> Iterator[Command]:
+    """Commands that compute ``product`` with the tile loops in ``order``, outermost first.
+
+    A sum that is longer than a tile is kept in the lanes between tiles. Orders with loops inside
+    that over the inner dimension keep the sums of several tiles: such a product is cut into
+    blocks of rows and columns whose sums the lanes hold.
+    """
+    datapath = config.datapath
+    chunks = -(-product.inner_vectors // (datapath.tile_rows // 2 // datapath.tile))
+    inner_tile = -(-product.inner_vectors // chunks)
+    pass_columns = config.array.lanes * config.array.pes_per_cluster
+    inside = order[order.index("k") + 1 :] if chunks > 1 else ""
+    sums = datapath.partial_sums
+
+    row_tile = product.rows if order == DEFAULT_ORDER else min(product.rows, datapath.tile)
+    block_rows, block_columns = product.rows, product.columns
+    if "j" in inside:
+        passes = min(2 if "i" in inside else max(1, sums // datapath.tile), sums)
+        block_columns = min(passes * pass_columns, product.columns)
+        sums //= -(-block_columns // pass_columns)
+    if chunks > 1:
+        row_tile = _even_part(row_tile, sums)
+    if "i" in inside:
+        block_rows = sums // row_tile * row_tile
+
+    for row in range(0, product.rows, block_rows):
+        rows = min(block_rows, product.rows - row)
+        for column in range(0, product.columns, block_columns):
+            columns = min(block_columns, product.columns - column)
+            part = product.block(datapath.tile, row, rows, column, columns)
+            yield _command(part, min(row_tile, rows), inner_tile, order)
+
+
+def _even_part(total: int, largest: int) -> int:
+    """Cut ``total`` into the fewest parts of at most ``largest``, as equal as possible."""
+    return -(-total // -(-total // largest))
+
+
+def _command(product: Product, row_tile: int, inner_tile: int, order: str) -> Command:
+    fields = {name: int(value) for name, value in vars(product).items() if value is not None}
+    return Command(
+        opcode=Opcode.MATMUL,
+        fields=fields
+        | {f"order{n}": LOOPS.index(loop) for n, loop in enumerate(order)}
+        | {
+            "batches": 1,
+            "row_tile": row_tile,
+            "inner_tile": inner_tile,
+            "bias_enable": int(product.bias_base is not None),
+        },
+    )
