@@ -5,6 +5,7 @@ import contextvars
 import dataclasses
 import functools
 import inspect
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -30,6 +31,11 @@ from amaranth.lib import wiring
 from acceltran.share_key import share_key
 
 __all__ = ["Library", "LibraryError", "SharedComponent", "VerilogModule", "signature_ports"]
+
+# A wire without bits, which would have two in Verilog ([-1:0]).
+EMPTY_WIRE = re.compile(
+    r"^(?:(?:  attribute .*\n)*  wire width 0 .*\n|connect \S+ \{ *\}\n)", re.MULTILINE
+)
 
 _active: contextvars.ContextVar["Library | None"] = contextvars.ContextVar("_active", default=None)
 
@@ -224,6 +230,7 @@ class Library:
             design = fragment.prepare(ports, hierarchy=(name,))
         self._check_signals(name, design)
         text, _ = rtlil.convert_fragment(design, name=name, emit_src=False)
+        text = EMPTY_WIRE.sub("", text)
         clocks: dict[str, Value] = {}
         port_names = {id(signal): port for port, signal, _ in design.ports if port not in ports}
         for domain in design.fragment.domains.values():

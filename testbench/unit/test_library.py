@@ -131,6 +131,14 @@ def test_tells_layouts_apart():
     assert convert(Top()) == {"pair_Queue_depth2": 1, "pair_Queue_depth2_2": 1}
 
 
+def test_leaves_empty_fields_out():
+    shape = data.StructLayout({"value": 8, "nothing": 0})
+    text = Library().convert_verilog(Queue(shape=shape, depth=2), name="queue")
+    assert "value" in text
+    assert "nothing" not in text
+    assert "[-1:0]" not in text
+
+
 def test_names_number_formats():
     fmt = FixedPoint(int_bits=4, frac_bits=16)
     _, label = share_key(Counter, {"fmt": fmt, "lanes": 2, "offset": -1, "steps": [1, 2]})
