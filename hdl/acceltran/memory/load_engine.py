@@ -113,7 +113,7 @@ class LoadEngine(SharedComponent):
             walker.i.payload.row_vectors.eq(command.row_vectors),
             walker.i.payload.row_stride.eq(command.row_stride),
         ]
-        with m.FSM():
+        with m.FSM() as fsm:
             with m.State("IDLE"):
                 m.d.comb += self.command.ready.eq(1)
                 m.d.sync += command.eq(self.command.payload)
@@ -141,7 +141,7 @@ class LoadEngine(SharedComponent):
 
         # Words to vector; keep bits are seen on the way into the register.
         vector = Signal(Vector(self.fmt, self.tile))
-        vector_valid, write = Signal(), Signal()
+        vector_valid, offered, write = Signal(), Signal(), Signal()
         dense = gearbox.o.payload.data.as_value()
         m.d.comb += gearbox.o.ready.eq(write | ~vector_valid)
         with m.If(gearbox.o.ready):
@@ -151,11 +151,12 @@ class LoadEngine(SharedComponent):
                 m.d.sync += [vector.values[k].eq(element), vector.keep[k].eq(element.any())]
 
         m.d.comb += [
-            write.eq(vector_valid & Mux(command.buffer, self.weight.ready, self.activation.ready)),
+            offered.eq(vector_valid & fsm.ongoing("MOVE")),
+            write.eq(offered & Mux(command.buffer, self.weight.ready, self.activation.ready)),
             walker.o.ready.eq(write),
             finished.eq(write & walker.o.payload.end),
-            self.activation.valid.eq(vector_valid & ~command.buffer),
-            self.weight.valid.eq(vector_valid & command.buffer),
+            self.activation.valid.eq(offered & ~command.buffer),
+            self.weight.valid.eq(offered & command.buffer),
         ]
         for port in (self.activation, self.weight):
             m.d.comb += port.payload.eq(Cat(walker.o.payload.address, vector))
