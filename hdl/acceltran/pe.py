@@ -3,8 +3,8 @@
 from operator import add
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal, unsigned
-from amaranth.lib import data, stream, wiring
+from amaranth import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from acceltran.arch.fixed_point import FixedPoint
@@ -12,6 +12,7 @@ from acceltran.compute.broadcast_lane import BroadcastLane
 from acceltran.compute.dot_lane import DotLane
 from acceltran.compute.drain import HALVES, Drain, FinishedRow
 from acceltran.compute.epilogue import Epilogue
+from acceltran.compute.epilogue_parameters import EpilogueParameters
 from acceltran.compute.lane import Lane, Scalar
 from acceltran.library import SharedComponent
 from acceltran.memory.ports import ADDRESS_WIDTH, BufferWrite
@@ -19,33 +20,9 @@ from acceltran.memory.ram import Ram
 from acceltran.memory.tile_ports import BiasWrite, VectorWrite
 from acceltran.numeric.reduction import reduced
 
-__all__ = ["LANES", "EpilogueParameters", "ProcessingElement"]
+__all__ = ["LANES", "ProcessingElement"]
 
 LANES: dict[str, type[Lane]] = {"broadcast": BroadcastLane, "dot": DotLane}
-
-
-class EpilogueParameters(data.StructLayout):
-    """Layout of what a product command says about its results.
-
-    Members
-    -------
-    bias_shift, shift : ``unsigned(6)``
-    function : ``unsigned(2)``
-    gelu_input_shift, gelu_output_shift : ``unsigned(5)``
-        As in the command.
-    threshold : ``unsigned(fmt.width)``
-        Entry of the threshold table that the command names.
-    """
-
-    def __init__(self, fmt: FixedPoint):
-        super().__init__({
-            "bias_shift": unsigned(6),
-            "shift": unsigned(6),
-            "function": unsigned(2),
-            "gelu_input_shift": unsigned(5),
-            "gelu_output_shift": unsigned(5),
-            "threshold": unsigned(fmt.width),
-        })
 
 
 class ProcessingElement(SharedComponent):

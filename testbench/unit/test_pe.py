@@ -8,8 +8,9 @@ import pytest
 from acceltran.arch.activation import Activation
 from acceltran.arch.fixed_point import FixedPoint
 from acceltran.compute.drain import FinishedRow
+from acceltran.compute.epilogue_parameters import EpilogueParameters
 from acceltran.compute.lane import Scalar
-from acceltran.pe import EpilogueParameters, ProcessingElement
+from acceltran.pe import ProcessingElement
 from acceltran_sim.golden.epilogue import epilogue
 from acceltran_sim.golden.product import exact_sums
 from acceltran_sim.golden.row_streamer import stream_row
