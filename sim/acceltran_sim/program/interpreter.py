@@ -232,7 +232,7 @@ class Interpreter:
         a = self._read(ACTIVATION, c["a_base"], rows, c["a_row_stride"], blocks)
         b = self._read(ACTIVATION, c["b_base"], rows, c["b_row_stride"], blocks)
         result = np.zeros_like(a)
-        values = layer_norm(
+        values, _ = layer_norm(
             a[:, :columns],
             b[:, :columns],
             fmt=self.config.fmt,

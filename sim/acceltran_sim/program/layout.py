@@ -156,33 +156,25 @@ def check_limits(
             raise InputError(f"{thing} must be at most limits.{name} ({limit}), not {value}")
 
 
-def group_elements(
-    shape: Shape, lengths: Sequence[int], capacity: int
-) -> list[tuple[tuple[int, ...], GroupLayout]]:
-    """Share a batch among groups that fit a buffer of ``capacity`` vectors, in order.
+def group_elements(shape: Shape, lengths: Sequence[int], capacity: int) -> list[GroupLayout]:
+    """Share a batch, in order, among groups that each fit a buffer of ``capacity`` vectors.
 
-    Returns the batch indices and the layout of each group. InputError for an element that does not
-    fit alone.
+    InputError for an element that does not fit alone.
     """
-    groups: list[tuple[tuple[int, ...], GroupLayout]] = []
-    members: tuple[int, ...] = ()
-    layout: GroupLayout | None = None
-    for b, length in enumerate(lengths):
-        if layout is not None:
-            wider = _layout(shape, (*layout.lengths, length), capacity, whole=True)
+    groups: list[GroupLayout] = []
+    for length in lengths:
+        if groups:
+            wider = _layout(shape, (*groups[-1].lengths, length), capacity, whole=True)
             if wider is not None:
-                members, layout = (*members, b), wider
+                groups[-1] = wider
                 continue
-            groups.append((members, layout))
-        members = (b,)
-        layout = _layout(shape, (length,), capacity, whole=False)
-        if layout is None:
+        alone = _layout(shape, (length,), capacity, whole=False)
+        if alone is None:
             raise InputError(
                 f"A sequence of {length} rows must fit the activation buffer: it needs"
                 f" {_least_vectors(shape, length)} vectors, the buffer holds {capacity}"
             )
-    if layout is not None:
-        groups.append((members, layout))
+        groups.append(alone)
     return groups
 
 
