@@ -73,6 +73,12 @@ def cut(words: list[int], size: int, full: bool) -> list[int]:
     return payloads
 
 
+def set_offset(dut, offset):
+    """Where there is one outgoing word, there is no such port."""
+    if hasattr(dut, "offset"):
+        dut.offset.value = offset
+
+
 @cocotb.test()
 @cocotb.parametrize(source_pace=[1.0, 0.5], sink_pace=[1.0, 0.3], full=[False, True])
 async def repacks(dut, source_pace, sink_pace, full):
@@ -80,12 +86,12 @@ async def repacks(dut, source_pace, sink_pace, full):
     in_words, out_words = parameters()["in_words"], parameters()["out_words"]
     source = StreamSource(dut, "i", pace=source_pace)
     sink = StreamSink(dut, "o", pace=sink_pace)
-    dut.offset.value = 0
+    set_offset(dut, 0)
     await start(dut)
     for length in [1, out_words, out_words + 1, *(random.randint(1, 60) for _ in range(20))]:
         words = [random.getrandbits(64) for _ in range(length)]
         offset = random.randrange(out_words)
-        dut.offset.value = offset
+        set_offset(dut, offset)
         driver = cocotb.start_soon(source.put_all(cut(words, in_words, full)))
         received: list[int] = []
         end = False
@@ -105,7 +111,7 @@ async def runs_several_transfers(dut):
     """With a constant offset, a transfer may follow at once."""
     in_words, out_words = parameters()["in_words"], parameters()["out_words"]
     source, sink = StreamSource(dut, "i"), StreamSink(dut, "o", pace=0.8)
-    dut.offset.value = 0
+    set_offset(dut, 0)
     await start(dut)
     transfers = [[random.getrandbits(64) for _ in range(random.randint(1, 30))] for _ in range(40)]
     payloads = [payload for words in transfers for payload in cut(words, in_words, False)]
@@ -128,7 +134,7 @@ async def runs_at_full_rate(dut):
     payloads = cut([0] * length, in_words, True)
     source = StreamSource(dut, "i")
     dut.o__ready.value = 1
-    dut.offset.value = 0
+    set_offset(dut, 0)
     await start(dut)
     cocotb.start_soon(source.put_all(payloads))
     cycles = pieces = 0

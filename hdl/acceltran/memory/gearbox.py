@@ -99,7 +99,7 @@ class Gearbox(SharedComponent):
             self.idle.eq(~piece_valid & fresh & ~closed),
             self.o.payload.data.eq(held),
             self.o.payload.first.eq(Mux(leading, self.offset, 0)),
-            self.o.payload.end.eq(closed & (count <= self.out_words)),
+            self.o.payload.end.eq(closed & (~full | (count == self.out_words))),
             self.o.payload.last.eq(Mux(full, self.out_words - 1, count - 1)),
         ]
         remaining = Signal.like(held)
