@@ -23,11 +23,10 @@ from amaranth.hdl import (
     Signal,
     Value,
 )
-from amaranth.hdl._ast import SignalSet
 from amaranth.hdl._ir import PortDirection
-from amaranth.hdl._mem import MemoryInstance  # type: ignore[attr-defined]  # as above
 from amaranth.lib import wiring
 
+from acceltran.boundary_check import BoundaryCheck, LibraryError
 from acceltran.share_key import share_key
 
 __all__ = ["Library", "LibraryError", "SharedComponent", "VerilogModule", "signature_ports"]
@@ -38,10 +37,6 @@ EMPTY_WIRE = re.compile(
 )
 
 _active: contextvars.ContextVar["Library | None"] = contextvars.ContextVar("_active", default=None)
-
-
-class LibraryError(Exception):
-    """A component that cannot be emitted once for all its instances."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -158,7 +153,7 @@ class Library:
         """
         self._reset(name)
         emitted = self._emit(top, name, ports)
-        self._check_inputs()
+        self._boundary.finish()
         return emitted.text + "".join(module.text for module in self._modules.values())
 
     def is_emitting(self, component: Any) -> bool:
@@ -198,8 +193,7 @@ class Library:
         self._count: dict[str, int] = {}
         self._names = {name}
         self._emitting: Any = None
-        self._driven: dict[str, SignalSet] = {}
-        self._undriven_inputs: list[tuple[str, Signal]] = []
+        self._boundary = BoundaryCheck()
 
     def _unused_name(self, label: str) -> str:
         base = f"{self._prefix}_{label}"
@@ -228,7 +222,7 @@ class Library:
         with self._emission_of(component):
             fragment = Fragment.get(component, None)
             design = fragment.prepare(ports, hierarchy=(name,))
-        self._check_signals(name, design)
+        self._boundary.add(name, design)
         text, _ = rtlil.convert_fragment(design, name=name, emit_src=False)
         text = EMPTY_WIRE.sub("", text)
         clocks: dict[str, Value] = {}
@@ -243,51 +237,6 @@ class Library:
         if self._prefix != name:
             text = text.replace("attribute \\top 1\n", "", 1)
         return _Emitted(name=name, text=text, clocks=clocks)
-
-    def _check_signals(self, name: str, design: Any) -> None:
-        """Refuse signals used in module ``name`` that only another module can drive.
-
-        Such a signal would silently keep its initial value. Inputs of shared components may be
-        left unconnected; ``_check_inputs`` sees to those that another module drives.
-        """
-        driven, used, inputs = SignalSet(), SignalSet(), SignalSet()
-        fragment: Any
-        for fragment in design.fragments:
-            for statements in fragment.statements.values():
-                driven.update(statements._lhs_signals())
-                used.update(statements._rhs_signals())
-            for domain in fragment.domains.values():
-                driven.update([domain.clk] if domain.rst is None else [domain.clk, domain.rst])
-            if isinstance(fragment, Instance):
-                for value, kind in fragment.ports.values():  # type: ignore[attr-defined]
-                    if kind == "o":
-                        driven.update(value._lhs_signals())
-                    elif isinstance(value, Signal):
-                        inputs.add(value)
-                    else:
-                        used.update(value._rhs_signals())
-            elif isinstance(fragment, MemoryInstance):
-                for port in fragment._read_ports:  # type: ignore[attr-defined]
-                    driven.update(port._data._lhs_signals())
-        self._driven[name] = driven
-        inward = [signal for _, signal, way in design.ports if way is PortDirection.Input]
-        known = driven | SignalSet(inward)
-        for signal in used:
-            if signal not in known and len(signal):
-                raise LibraryError(
-                    f"{name}: signal {signal.name} is used in this module but neither driven in it "
-                    f"nor one of its input ports"
-                )
-        self._undriven_inputs += [(name, signal) for signal in inputs if signal not in known]
-
-    def _check_inputs(self) -> None:
-        for name, signal in self._undriven_inputs:
-            for other, driven in self._driven.items():
-                if other != name and signal in driven:
-                    raise LibraryError(
-                        f"{name}: input {signal.name} of a component in this module is driven "
-                        f"from within {other}, not through a port"
-                    )
 
 
 def signature_ports(component: Any) -> dict[str, tuple[Signal, PortDirection]]:
