@@ -77,7 +77,14 @@ class Bench:
         self.source = StreamSource(dut, "i", pace=source_pace)
         self.affine = StreamSource(dut, "affine", pace=affine_pace)
         self.sink = StreamSink(dut, "o", pace=sink_pace)
+        self.clipped = 0
         self.rng = np.random.default_rng(cocotb.RANDOM_SEED)
+
+    async def count_clipped(self):
+        """Add up what the device counts."""
+        while True:
+            await self.dut.clk.rising_edge
+            self.clipped += int(self.dut.saturated.value)
 
     def elements(self, *shape):
         """Random raw elements of the full range."""
@@ -118,7 +125,8 @@ class Bench:
             cocotb.start_soon(self.source.put_all(summands)),
             cocotb.start_soon(self.affine.put_all(replayed)),
         ]
-        z = layer_norm(a, b, fmt=self.fmt, gamma=gamma, beta=beta, fields=fields)
+        self.clipped = 0
+        z, clipped = layer_norm(a, b, fmt=self.fmt, gamma=gamma, beta=beta, fields=fields)
         values, keep = prune(z, threshold)
         width = self.fmt.width
         for row in range(len(a)):
@@ -130,9 +138,11 @@ class Bench:
             assert not result[fields.columns :].any() and not mask[fields.columns :].any()
         for task in tasks:
             await task
+        await self.dut.clk.rising_edge
+        assert self.clipped == clipped
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=5, timeout_unit="ms")
 @cocotb.parametrize(
     paces=[(1.0, 1.0, 1.0), (0.3, 1.0, 1.0), (1.0, 0.3, 1.0), (1.0, 1.0, 0.3), (0.5, 0.5, 0.5)]
 )
@@ -142,6 +152,7 @@ async def matches_golden(dut, paces):
     fmt, rng = bench.fmt, bench.rng
     bench.set_static(bench.fields(1), 0)
     await start(dut)
+    cocotb.start_soon(bench.count_clipped())
     for columns in (1, 2, 3, 17, 40, 48, 7, 56, 96, 100, 200, 384, 1000):
         if columns > bench.hidden:
             break
@@ -159,13 +170,14 @@ async def matches_golden(dut, paces):
         await bench.check(a, b, gamma, beta, fields, threshold)
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=5, timeout_unit="ms")
 async def matches_golden_at_corners(dut):
     """Constant rows, extreme rows, rows of one LSB, outliers, saturation, extreme shifts."""
     bench = Bench(dut)
     fmt, rng, hidden = bench.fmt, bench.rng, bench.hidden
     bench.set_static(bench.fields(1), 0)
     await start(dut)
+    cocotb.start_soon(bench.count_clipped())
     for columns in (1, 2, bench.tile, hidden - 1, hidden):
         rows = [
             np.zeros(columns),
@@ -204,7 +216,7 @@ async def matches_golden_at_corners(dut):
             await bench.check(a, a, gamma, beta, bench.fields(columns), threshold)
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=5, timeout_unit="ms")
 async def has_the_documented_latency(dut):
     """A row's first vector is offered at the LATENCY-th edge after its last one was accepted."""
     bench = Bench(dut)
@@ -224,7 +236,7 @@ async def has_the_documented_latency(dut):
     await affine
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=5, timeout_unit="ms")
 async def overlaps_rows(dut):
     """Long rows follow one another without a gap: ``width`` elements per cycle."""
     bench = Bench(dut)

@@ -10,6 +10,7 @@ from acceltran.compute.row_position import RowPosition
 from acceltran.compute.row_statistics import LayerNormParameters, RowScale, RowStatistics, RowSums
 from acceltran.library import SharedComponent
 from acceltran.memory.ram import Ram
+from acceltran.numeric.count_ones import count_ones
 from acceltran.numeric.delay import delayed
 from acceltran.numeric.product import product, product_latency
 from acceltran.numeric.reduction import reduced, reduction_latency
@@ -88,6 +89,8 @@ class LayerNorm(SharedComponent):
         Gamma and beta for each vector of ``o``: ``blocks`` of them, again for every row.
     o : ``Out(stream.Signature(Vector(fmt, tile)))``
         Results, in order.
+    saturated : ``Out(range(width + 1))``
+        Values that were clipped among the results of this cycle, for counting.
     """
 
     fields: data.View
@@ -96,6 +99,7 @@ class LayerNorm(SharedComponent):
     i: stream.Interface
     affine: stream.Interface
     o: stream.Interface
+    saturated: Signal
 
     def __init__(self, *, fmt: FixedPoint, tile: int, width: int, hidden: int):
         if tile < 1:
@@ -115,6 +119,7 @@ class LayerNorm(SharedComponent):
             "i": In(stream.Signature(Summands(fmt, tile))),
             "affine": In(stream.Signature(Affine(fmt, tile))),
             "o": Out(stream.Signature(Vector(fmt, tile))),
+            "saturated": Out(range(width + 1)),
         })
 
     @property
@@ -272,6 +277,9 @@ class LayerNorm(SharedComponent):
                 keep[k].eq((abs(z) >= self.threshold) & (z != 0) & target.inside[k]),
                 values[k].eq(Mux(keep[k], z, 0)),
             ]
+        m.d.sync += self.saturated.eq(
+            Mux(produced, count_ones(normalizer.saturated & target.inside), 0)
+        )
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
         with m.If(produced):

@@ -49,6 +49,8 @@ class Normalizer(SharedComponent):
     gamma, beta : ``In(ArrayLayout(signed(fmt.width), width))``
     z : ``Out(ArrayLayout(signed(fmt.width), width))``
         Results.
+    saturated : ``Out(width)``
+        Bit ``k`` is 1 if result ``k`` was clipped.
     """
 
     LATENCY = 14
@@ -61,6 +63,7 @@ class Normalizer(SharedComponent):
     gamma: data.View
     beta: data.View
     z: data.View
+    saturated: Signal
 
     def __init__(self, *, fmt: FixedPoint, width: int, hidden: int):
         if width < 1:
@@ -80,6 +83,7 @@ class Normalizer(SharedComponent):
             "gamma": In(elements),
             "beta": In(elements),
             "z": Out(elements),
+            "saturated": Out(width),
         })
 
     def elaborate(self, platform):
@@ -115,11 +119,18 @@ class Normalizer(SharedComponent):
             coarse_total = Signal(signed(sum_shape.width + 1), name=f"coarse_total_{k}")
             fine_total = Signal(signed(sum_shape.width + 1), name=f"fine_total_{k}")
             clamped = Signal(signed(fmt.width + 1), name=f"clamped_{k}")
+            outside = Signal(name=f"outside_{k}")
             z = Signal(signed(fmt.width), name=f"z_{k}")
 
             normalized = product(m, normal, mantissa, name=f"normalized_{k}", advance=advance)
             scaled = product(m, y, gamma, name=f"scaled_{k}", advance=advance)
-            fits = fine_total[fmt.width :]
+            fits = Signal(name=f"fits_{k}")
+            rounds_over = Signal(name=f"rounds_over_{k}")
+            upper = fine_total[fmt.width :]
+            m.d.comb += [
+                fits.eq(upper.all() | ~upper.any()),
+                rounds_over.eq(clamped == 2 * fmt.highest + 1),
+            ]
             limit = Mux(fine_total < 0, 2 * fmt.lowest, 2 * fmt.highest)
             with m.If(advance):
                 m.d.sync += [
@@ -137,8 +148,11 @@ class Normalizer(SharedComponent):
                     total.eq(scaled + fine_beta),
                     coarse_total.eq((total << 1) >> (output_shift[FINE:] << FINE)),
                     fine_total.eq(coarse_total >> output_shift[:FINE]),
-                    clamped.eq(Mux(fits.all() | ~fits.any(), fine_total, limit)),
-                    z.eq(clamped[1:].as_signed() + (clamped[0] & (clamped[1:] != fmt.highest))),
+                    clamped.eq(Mux(fits, fine_total, limit)),
+                    # Half an LSB below the least element is not clipped, but rounded up.
+                    outside.eq(~fits & (fine_total != 2 * fmt.lowest - 1)),
+                    z.eq(clamped[1:].as_signed() + (clamped[0] & ~rounds_over)),
+                    self.saturated[k].eq(outside | rounds_over),
                 ]
             m.d.comb += self.z[k].eq(z)
 

@@ -256,7 +256,7 @@ class _Run:
 
     def norm(self, name: str, a: Integers, b: Integers, layer: QuantizedLayer) -> Integers:
         parameters: Norm = getattr(layer, name)
-        values = layer_norm(
+        values, saturated = layer_norm(
             a,
             b,
             fmt=self.fmt,
@@ -264,6 +264,5 @@ class _Run:
             beta=parameters.beta,
             fields=parameters.fields,
         )
-        at_limit = (values == self.fmt.lowest) | (values == self.fmt.highest)
-        self.saturated[f"{self.place}.{name}"] += int(np.count_nonzero(at_limit))
+        self.saturated[f"{self.place}.{name}"] += saturated
         return prune(values, layer.thresholds[name])[0]

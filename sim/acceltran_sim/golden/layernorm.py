@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 from acceltran.arch.fixed_point import FixedPoint
 from acceltran.arch.layernorm_format import LayerNormFields, LayerNormFormat
+from acceltran_sim.golden.fixed_point import saturate
 from acceltran_sim.golden.function_unit import evaluate
 
 __all__ = ["layer_norm"]
@@ -14,7 +15,7 @@ Array = npt.NDArray[np.int64]
 
 def layer_norm(
     a: Array, b: Array, *, fmt: FixedPoint, gamma: Array, beta: Array, fields: LayerNormFields
-) -> Array:
+) -> tuple[Array, int]:
     """Normalise every row of ``a + b`` to mean 0 and variance 1, times ``gamma``, plus ``beta``.
 
     The statistics are exact: ``D = columns * sum(x * x) - sum(x) ** 2 + epsilon`` is never
@@ -31,6 +32,13 @@ def layer_norm(
         Raw elements of ``fmt``, each at the scale that ``fields`` was made for.
     fields : LayerNormFields
         Number of columns, eps, and shifts between the scales.
+
+    Returns
+    -------
+    values : int64 array of the shape of ``a``
+        Results, not pruned.
+    saturated : int
+        How many of the values were clipped.
     """
     if a.shape != b.shape or a.shape[-1] != fields.columns:
         raise ValueError(
@@ -48,7 +56,8 @@ def layer_norm(
         inner.normal_frac_bits + inner.root_frac_bits - inner.result_frac_bits,
     )
     z = _shift_right(y * gamma + (beta << fields.beta_shift), fields.output_shift)
-    return np.clip(z, fmt.lowest, fmt.highest).reshape(a.shape)
+    values, saturated = saturate(z, fmt)
+    return values.reshape(a.shape), saturated
 
 
 def _statistics(
