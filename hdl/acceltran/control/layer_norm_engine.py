@@ -57,7 +57,7 @@ class LayerNormEngine(SharedComponent):
         Weight buffer.
     write : ``Out(stream.Signature(BufferWrite(fmt, tile)))``
     saturated : ``Out(range(tile + 1))``
-        Values that were clipped in the vector written in this cycle.
+        Values that were clipped among the results of this cycle, for counting.
     done : ``Out(1)``
         Strobe: the last write of a command was taken.
     """
@@ -133,7 +133,11 @@ class LayerNormEngine(SharedComponent):
         ]
         for name in unit.fields.shape().members:
             m.d.comb += unit.fields[name].eq(body[name])
-        m.d.comb += [unit.blocks.eq(body.blocks), unit.threshold.eq(command.threshold)]
+        m.d.comb += [
+            unit.blocks.eq(body.blocks),
+            unit.threshold.eq(command.threshold),
+            self.saturated.eq(unit.saturated),
+        ]
 
         # Gamma, then beta, into the memories.
         affine = readers["affine"]
