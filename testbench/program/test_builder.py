@@ -79,12 +79,17 @@ def run(program: Program):
 
 def check(config: AcceleratorConfig, model, job, order="bijk", **options) -> Program:
     encoder, raw = quantized(model, job, config, **options)
-    golden = encode(encoder, raw, job.lengths)
-    program = build(config, encoder, raw, job.lengths, order=order)
+    return check_encoder(config, encoder, raw, job.lengths, order)
+
+
+def check_encoder(config, encoder, raw, lengths, order="bijk") -> Program:
+    golden = encode(encoder, raw, lengths)
+    program = build(config, encoder, raw, lengths, order=order)
     result, machine = run(program)
     assert (result == golden.raw).all()
     assert golden.raw.any()
     assert machine.products_effectual == golden.products_effectual
+    assert machine.saturated == sum(golden.saturated.values())
     outside = bytearray(program.image)
     start = program.output_address - program.base
     outside[start : start + program.output_size] = machine.dram[start : start + program.output_size]
@@ -334,6 +339,16 @@ def test_refused_arguments():
         build(TINY, encoder, raw, job.lengths, base=8)
     with pytest.raises(ValueError, match=r"^Format of the encoder must be .*frac_bits=12.*16\)$"):
         build(with_format(TINY, 12), encoder, raw, job.lengths)
+
+
+def test_saturation():
+    rng = np.random.default_rng(1)
+    model = random_model(rng, layers=1, **SHAPE)
+    job = random_job(rng, hidden=60, sequence=30, batch=2)
+    encoder, _ = quantized(model, job, TINY)
+    raw, clipped = quantize(8 * job.hidden, encoder.input_exponent, TINY.fmt)
+    assert clipped and sum(encode(encoder, raw, job.lengths).saturated.values()) > 100
+    check_encoder(TINY, encoder, raw, job.lengths)
 
 
 def test_largest_job_promised_for_tiny():

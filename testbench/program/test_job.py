@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from acceltran_sim.errors import InputError
-from acceltran_sim.program.job import load_job, write_arrays
+from acceltran_sim.program.job import load_job, result_arrays, write_arrays
 
 HIDDEN = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
 
@@ -132,3 +132,13 @@ def test_write_fails_as_a_whole(tmp_path):
     with pytest.raises(InputError) as error:
         write_arrays(tmp_path, {})
     assert str(error.value) == f"Output {tmp_path} must be writable: it is a folder"
+
+
+def test_result():
+    raw = np.array([[[-(2**19), 3, 0]]], dtype=np.int32)
+    arrays = result_arrays(raw, -15)
+    assert arrays["scale"].shape == () and arrays["scale"].dtype == np.float64
+    assert arrays["scale"] == 2.0**-15
+    assert arrays["raw"].dtype == np.int32 and (arrays["raw"] == raw).all()
+    assert arrays["hidden"].dtype == np.float32
+    assert arrays["hidden"].tolist() == [[[-16.0, 3 / 32768, 0.0]]]

@@ -73,7 +73,9 @@ def build(
     valid = np.concatenate([raw[b, :length] for b, length in enumerate(rows)])
     vectors = rows_to_vectors(valid, shape.tile)
     input_address = image.append(pack_vectors(vectors, config))
-    layers = [layer_pieces(config, shape, layer) for layer in encoder.layers]
+    layers = [
+        layer_pieces(config, shape, layer, first=n == 0) for n, layer in enumerate(encoder.layers)
+    ]
     addresses = {
         piece: image.append(pack_vectors(piece.vectors, config))
         for pieces in layers

@@ -1,6 +1,7 @@
 """What a group of batch elements goes through, as steps of a program."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from acceltran.arch.activation import Activation
 from acceltran.arch.commands import THRESHOLDS, Opcode, OperandSource
@@ -140,36 +141,62 @@ class EncoderSteps:
         gelu_output_shift: int = 0,
     ) -> None:
         """Product with a weight matrix: source is base, stride and blocks; target base, stride."""
+        for piece, column, columns, row, rows in self._blocks(pieces, parts):
+
+            def commands(
+                base: int,
+                piece: Piece = piece,
+                column: int = column,
+                columns: int = columns,
+                row: int = row,
+                rows: int = rows,
+            ) -> Iterator[Command]:
+                product = Product(
+                    a_base=source[0] + row * source[1],
+                    a_row_stride=source[1],
+                    inner_vectors=source[2],
+                    b_source=OperandSource.WEIGHT,
+                    b_base=base + column,
+                    b_row_stride=piece.columns,
+                    b_rows=piece.matrix_rows,
+                    c_base=target[0] + row * target[1],
+                    c_row_stride=target[1],
+                    c_first=piece.first + column,
+                    columns=columns,
+                    rows=rows,
+                    bias_base=base + piece.matrix_rows * piece.columns + column,
+                    bias_shift=linear.bias_shift,
+                    shift=linear.shift,
+                    function=function,
+                    gelu_input_shift=gelu_input_shift,
+                    gelu_output_shift=gelu_output_shift,
+                    threshold=threshold,
+                )
+                return product_commands(self.config, product, self.order)
+
+            self.steps.append(Step(commands=commands, piece=piece))
+
+    def _blocks(
+        self, pieces: list[Piece], parts: list[tuple[int, int]]
+    ) -> Iterator[tuple[Piece, int, int, int, int]]:
+        """Cut a product: piece, first column in it, columns, first row, rows.
+
+        Rows are in parts in the first and the last column pass only, where the product would
+        otherwise wait for all of its input, and who reads its result for all of that; fewer
+        tiles are loaded in between.
+        """
+        unit = self.config.array.lanes * self.config.array.pes_per_cluster
+        total = pieces[-1].first + pieces[-1].columns
+        last = (total - 1) // unit * unit
+        whole = [(parts[0][0], sum(rows for _, rows in parts))]
         for piece in pieces:
-            for row, rows in parts:
-
-                def commands(
-                    base: int, piece: Piece = piece, row: int = row, rows: int = rows
-                ) -> Iterator[Command]:
-                    product = Product(
-                        a_base=source[0] + row * source[1],
-                        a_row_stride=source[1],
-                        inner_vectors=source[2],
-                        b_source=OperandSource.WEIGHT,
-                        b_base=base,
-                        b_row_stride=piece.columns,
-                        b_rows=piece.matrix_rows,
-                        c_base=target[0] + row * target[1],
-                        c_row_stride=target[1],
-                        c_first=piece.first,
-                        columns=piece.columns,
-                        rows=rows,
-                        bias_base=base + piece.matrix_rows * piece.columns,
-                        bias_shift=linear.bias_shift,
-                        shift=linear.shift,
-                        function=function,
-                        gelu_input_shift=gelu_input_shift,
-                        gelu_output_shift=gelu_output_shift,
-                        threshold=threshold,
-                    )
-                    return product_commands(self.config, product, self.order)
-
-                self.steps.append(Step(commands=commands, piece=piece))
+            end = piece.first + piece.columns
+            inside = {cut for cut in (unit, last) if piece.first < cut < end}
+            cuts = sorted({piece.first, end} | (inside if len(parts) > 1 else set()))
+            for start, stop in pairwise(cuts):
+                at_edge = start < unit or stop > last
+                for row, rows in parts if at_edge else whole:
+                    yield piece, start - piece.first, stop - start, row, rows
 
     def _attention(
         self, layer: QuantizedLayer, layout: GroupLayout, entries: dict[str, int]
@@ -187,7 +214,11 @@ class EncoderSteps:
                 self._scores(layer, layout, items[n], layout.scores[n % slots], entries)
             if n >= slots - 1:
                 done = n - slots + 1
-                self._context(layer, layout, items[done], layout.scores[done % slots], entries)
+                rows = items[done][-1]
+                # The next product begins with what the first part of the last context gives.
+                for part in _row_parts(rows) if done == len(items) - 1 else [(0, rows)]:
+                    slot = layout.scores[done % slots]
+                    self._context(layer, layout, items[done], slot, part, entries)
 
     def _scores(
         self,
@@ -239,15 +270,18 @@ class EncoderSteps:
         layout: GroupLayout,
         item: tuple[int, int, int, int],
         slot: int,
+        part: tuple[int, int],
         entries: dict[str, int],
     ) -> None:
-        element, head, row, rows = item
+        element, head, first_row, _ = item
+        skipped, rows = part
+        row = first_row + skipped
         shape, keys = self.shape, layout.lengths[element]
         start, stride = layout.first_rows[element], shape.attention_stride
         column = head * shape.head_blocks
         self._product(
             Product(
-                a_base=slot,
+                a_base=slot + skipped * shape.score_stride(keys),
                 a_row_stride=shape.score_stride(keys),
                 inner_vectors=shape.blocks(keys),
                 b_source=OperandSource.ACTIVATION,

@@ -56,6 +56,8 @@ class Interpreter:
         Content of DRAM.
     products_effectual : int
         Products so far whose factors are both not zero.
+    saturated : int
+        Values so far that products and layer norms clipped.
     """
 
     def __init__(self, config: AcceleratorConfig, base: int, dram: bytes):
@@ -63,6 +65,7 @@ class Interpreter:
         self.base = base
         self.dram = bytearray(dram)
         self.products_effectual = 0
+        self.saturated = 0
         tile = config.datapath.tile
         self._buffers = [
             _Buffer(np.zeros((size, tile), dtype=np.int64), np.zeros(size, dtype=np.bool_))
@@ -174,7 +177,7 @@ class Interpreter:
                 second = second.T
             counts = np.count_nonzero(a, axis=0) * np.count_nonzero(second, axis=1)
             self.products_effectual += int(counts.sum())
-            values, _, _ = epilogue(
+            values, _, saturated = epilogue(
                 exact_sums(a, second, fmt=self.config.fmt),
                 bias=bias,
                 bias_shift=c["bias_shift"],
@@ -185,6 +188,7 @@ class Interpreter:
                 threshold=threshold,
                 fmt=self.config.fmt,
             )
+            self.saturated += saturated
             self._write(ACTIVATION, c_base + c["c_first"], c["c_row_stride"], values)
 
     def _check_product(self, c: Command) -> None:
@@ -232,7 +236,7 @@ class Interpreter:
         a = self._read(ACTIVATION, c["a_base"], rows, c["a_row_stride"], blocks)
         b = self._read(ACTIVATION, c["b_base"], rows, c["b_row_stride"], blocks)
         result = np.zeros_like(a)
-        values, _ = layer_norm(
+        values, saturated = layer_norm(
             a[:, :columns],
             b[:, :columns],
             fmt=self.config.fmt,
@@ -242,6 +246,7 @@ class Interpreter:
                 name: c[name] for name in LayerNormFields.__dataclass_fields__
             }),
         )
+        self.saturated += saturated
         result[:, :columns] = prune(values, self._threshold(c))[0]
         self._write(ACTIVATION, c["target_base"], c["target_row_stride"], result)
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from acceltran_sim.errors import InputError
 
-__all__ = ["Job", "load_job", "write_arrays"]
+__all__ = ["Job", "load_job", "result_arrays", "write_arrays"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,6 +86,16 @@ def _read(path: Path, names: tuple[str, ...]) -> dict[str, npt.NDArray]:
         raise
     except (ValueError, EOFError, zipfile.BadZipFile):
         raise InputError(f"{path} must be an .npz file") from None
+
+
+def result_arrays(raw: npt.NDArray[np.int32], exponent: int) -> dict[str, npt.NDArray]:
+    """Arrays of an output file: ``raw``, ``scale``, and ``hidden == float32(raw * scale)``."""
+    scale = np.ldexp(np.float64(1), exponent)
+    return {
+        "hidden": (raw * scale).astype(np.float32),
+        "raw": raw.astype(np.int32),
+        "scale": np.array(scale),
+    }
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, npt.ArrayLike]) -> None:

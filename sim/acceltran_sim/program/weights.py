@@ -43,9 +43,13 @@ class Piece:
 
 
 def layer_pieces(
-    config: AcceleratorConfig, shape: Shape, layer: QuantizedLayer
+    config: AcceleratorConfig, shape: Shape, layer: QuantizedLayer, *, first: bool = False
 ) -> dict[str, list[Piece]]:
-    """Pieces of every matrix and layer norm of a layer, by name."""
+    """Pieces of every matrix and layer norm of a layer, by name.
+
+    Those that the ``first`` layer begins with are small, because nothing runs before they are
+    there.
+    """
     tile = shape.tile
 
     def pad_heads(x: Integers, axis: int) -> Integers:
@@ -64,7 +68,7 @@ def layer_pieces(
         elif name == "attention_output":
             matrix = pad_heads(matrix, 0)
         rows = rows_to_vectors(np.vstack([matrix, bias]), tile)
-        pieces[name] = list(_cut(config, name, rows))
+        pieces[name] = list(_cut(config, name, rows, finely=first and name == "query"))
     for name in ("attention_norm", "output_norm"):
         norm = getattr(layer, name)
         rows = rows_to_vectors(np.stack([norm.gamma, norm.beta]), tile)
@@ -72,7 +76,9 @@ def layer_pieces(
     return pieces
 
 
-def _cut(config: AcceleratorConfig, name: str, vectors: Integers) -> Iterator[Piece]:
+def _cut(
+    config: AcceleratorConfig, name: str, vectors: Integers, *, finely: bool
+) -> Iterator[Piece]:
     """Cut columns into pieces of a quarter of the buffer, or what a column pass takes."""
     rows, blocks, _ = vectors.shape
     capacity = config.weight_vectors
@@ -89,7 +95,7 @@ def _cut(config: AcceleratorConfig, name: str, vectors: Integers) -> Iterator[Pi
             f"A column of the {name} matrix must fit the weight buffer: it needs {rows} vectors,"
             f" the buffer holds {capacity}"
         )
-    columns = max(1, capacity // 4 // (rows * unit)) * unit
+    columns = unit if finely else max(1, capacity // 4 // (rows * unit)) * unit
     for first in range(0, blocks, columns):
         yield Piece(vectors=vectors[:, first : first + columns], first=first)
 
