@@ -65,15 +65,20 @@ class EncoderSteps:
         self, opcode: Opcode, layout: GroupLayout, address: int, parts: list[tuple[int, int]]
     ) -> None:
         blocks, stride = self.shape.hidden_blocks, self.shape.hidden_stride
-        for row, rows in parts:
-            self._add(
-                opcode,
-                dram_address=address + row * blocks * self.config.vector_bytes,
-                base=layout.hidden + row * stride,
-                vectors=rows * blocks,
-                row_vectors=blocks,
-                row_stride=stride,
+        commands = [
+            Command(
+                opcode=opcode,
+                fields={
+                    "dram_address": address + row * blocks * self.config.vector_bytes,
+                    "base": layout.hidden + row * stride,
+                    "vectors": rows * blocks,
+                    "row_vectors": blocks,
+                    "row_stride": stride,
+                },
             )
+            for row, rows in parts
+        ]
+        self.steps.append(Step(commands=lambda _: commands))
 
     def _add(self, opcode: Opcode, **fields: int) -> None:
         command = Command(opcode=opcode, fields=fields)

@@ -12,7 +12,7 @@ from acceltran_sim.program.weights import Piece, WeightBuffer
 
 __all__ = ["Step", "emit"]
 
-PREFETCH = 2
+PREFETCH = 4
 """Pieces of weights that are loaded ahead of the command that needs them."""
 
 
