@@ -2,10 +2,11 @@
 """CommandFetch with its read channel: commands in order, prefetch, flush, errors."""
 
 import random
+from typing import Any
 
 import cocotb
 import pytest
-from amaranth import Module
+from amaranth import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -26,6 +27,10 @@ OUTPUTS = {"busy": 1, "done": 1, "dram_error": 1, "error_index": 32}
 
 class FetchPath(wiring.Component):
     """CommandFetch and its read channel, one AXI port outside."""
+
+    o: stream.Interface
+    axi: Any
+    axi_error: Signal
 
     def __init__(self, *, data_bits: int):
         self.data_bits = data_bits

@@ -2,11 +2,12 @@
 """LoadEngine with its read channel: buffer contents, errors, stop, rate."""
 
 import random
+from typing import Any
 
 import cocotb
 import numpy as np
 import pytest
-from amaranth import Module
+from amaranth import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from cocotbext.axi import AxiRamRead, AxiReadBus
@@ -28,6 +29,18 @@ REGION = (4096, 4096 + (1 << 17) - 1)
 
 class LoadPath(wiring.Component):
     """LoadEngine and its read channel, one AXI port outside."""
+
+    command: stream.Interface
+    done: Signal
+    region_first: Signal
+    region_last: Signal
+    dram_error: Signal
+    activation: stream.Interface
+    weight: stream.Interface
+    axi: Any
+    axi_error: Signal
+    stop: Signal
+    quiet: Signal
 
     def __init__(self, *, fmt: FixedPoint, tile: int, data_bits: int):
         self.fmt, self.tile, self.data_bits = fmt, tile, data_bits

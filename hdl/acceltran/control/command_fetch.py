@@ -132,14 +132,14 @@ class CommandFetch(SharedComponent):
         with m.FSM() as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
             with m.State("IDLE"):
-                m.d.sync += [
-                    address.eq(self.program),
-                    commands.eq(self.commands),
-                    requested.eq(0),
-                    index.eq(0),
-                    self.error_index.eq(0),
-                ]
-                with m.If(self.start):
+                with m.If(self.start & ~request.valid):
+                    m.d.sync += [
+                        address.eq(self.program),
+                        commands.eq(self.commands),
+                        requested.eq(0),
+                        index.eq(0),
+                        self.error_index.eq(0),
+                    ]
                     m.next = "CHECK"
             with m.State("CHECK"):
                 with m.If(commands == 0):
