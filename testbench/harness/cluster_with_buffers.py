@@ -1,0 +1,100 @@
+"""A cluster between its buffers, which a bench fills and reads."""
+
+from typing import Any
+
+from amaranth import Module
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from acceltran.arch.config import AcceleratorConfig
+from acceltran.cluster import Cluster
+from acceltran.memory.ports import BufferWrite, ReadPort
+from acceltran.memory.vector_buffer import VectorBuffer
+
+__all__ = ["ClusterWithBuffers"]
+
+
+class ClusterWithBuffers(wiring.Component):
+    """Cluster, activation buffer and weight buffer, with one more writer and reader for each bench.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+        With one cluster.
+
+    Members
+    -------
+    activation_write, weight_write : ``In(stream.Signature(BufferWrite(fmt, tile)))``
+    activation_read : ``Out(ReadPort(fmt, tile))``
+    out_of_range : ``Out(1)``
+    The orders, ``done`` and counters of the cluster.
+    """
+
+    COUNTERS = (
+        "issued",
+        "effectual_products",
+        "saturated",
+        "skipped",
+        "tile_load",
+        "tile_reuse",
+        "stall_tile",
+        "stall_operand",
+        "stall_sums",
+    )
+
+    activation_write: stream.Interface
+    weight_write: stream.Interface
+    activation_read: Any
+    out_of_range: Any
+    orders: stream.Interface
+
+    def __init__(self, *, config: AcceleratorConfig):
+        self.config = config
+        self._cluster = Cluster(config=config)
+        fmt, tile = config.fmt, config.datapath.tile
+        members = self._cluster.signature.members
+        super().__init__({
+            "activation_write": In(stream.Signature(BufferWrite(fmt, tile))),
+            "weight_write": In(stream.Signature(BufferWrite(fmt, tile))),
+            "activation_read": Out(ReadPort(fmt, tile)),
+            "out_of_range": Out(1),
+            **{name: members[name] for name in ("orders", "done", *self.COUNTERS)},
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        pes = config.array.pes_per_cluster
+        m.submodules.cluster = cluster = self._cluster
+        m.submodules.activations = activations = VectorBuffer(
+            fmt=config.fmt,
+            tile=config.datapath.tile,
+            depth=config.activation_vectors,
+            banks=pes,
+            readers=3,
+            writers=pes + 1,
+            mask_readers=1,
+        )
+        m.submodules.weights = weights = VectorBuffer(
+            fmt=config.fmt,
+            tile=config.datapath.tile,
+            depth=config.weight_vectors,
+            banks=1,
+            readers=1,
+            writers=1,
+            mask_readers=1,
+        )
+        connect(m, cluster.weights, weights.reads[0])
+        connect(m, cluster.tiles, activations.reads[0])
+        connect(m, cluster.values, activations.reads[1])
+        connect(m, cluster.masks, activations.mask_reads[0])
+        connect(m, flipped(self.activation_read), activations.reads[2])
+        connect(m, flipped(self.activation_write), activations.writes[pes])
+        connect(m, flipped(self.weight_write), weights.writes[0])
+        for write, port in zip(cluster.writes, activations.writes[:pes], strict=True):
+            connect(m, write, port)
+        connect(m, flipped(self.orders), cluster.orders)
+        m.d.comb += self.out_of_range.eq(activations.out_of_range | weights.out_of_range)
+        for name in ("done", *self.COUNTERS):
+            m.d.comb += getattr(self, name).eq(getattr(cluster, name))
+        return m
