@@ -186,6 +186,7 @@ async def load(dut, commands, *, memory_pace=1.0, release_pace=1.0, source_pace=
     while lanes.loaded < reloads:
         await dut.clk.rising_edge
         cycles += 1
+        assert cycles < 500_000, "the loader hangs"
     await driver
     for _ in range(300):
         await dut.clk.rising_edge
@@ -208,6 +209,16 @@ async def loads_many_small_products(dut):
     """One tile per command or two, sources mixed, commands late."""
     commands = [random_command(most=1) for _ in range(60)]
     await load(dut, commands, source_pace=0.02)
+
+
+@cocotb.test()
+async def keeps_apart_what_leaves_the_transposer(dut):
+    """Rows of zeros, which wait for no memory, do not overtake what is being transposed."""
+    commands = [
+        random_command(source=source, most=1) | ({} if source == 2 else {"b_rows": 0})
+        for source in [2, 0] * 40
+    ]
+    await load(dut, commands, memory_pace=0.1)
 
 
 @cocotb.test()
