@@ -17,7 +17,7 @@ from acceltran_sim.golden.epilogue import epilogue
 from acceltran_sim.golden.loop_nest import tiles
 from acceltran_sim.golden.product import exact_sums
 from testbench.harness.cluster_with_buffers import ClusterWithBuffers
-from testbench.harness.layouts import raw
+from testbench.harness.fields import pack_fields
 from testbench.harness.simulate import parameters, simulate, start
 from testbench.harness.streams import StreamSource
 from testbench.harness.vectors import pack, unpack
@@ -182,7 +182,7 @@ class Bench:
         """Order a product, and compute what comes of it."""
         assert command["inner_tile"] * self.tile * 2 <= self.config.datapath.tile_rows
         self.model(command, threshold)
-        word = raw(ProductCommand(), **command)
+        word = pack_fields(ProductCommand(), command)
         await self.orders.put(threshold << ProductCommand().size | word)
 
     async def finish(self, products):

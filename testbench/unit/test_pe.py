@@ -14,7 +14,7 @@ from acceltran.pe import ProcessingElement
 from acceltran_sim.golden.epilogue import epilogue
 from acceltran_sim.golden.product import exact_sums
 from acceltran_sim.golden.row_streamer import stream_row
-from testbench.harness.layouts import raw
+from testbench.harness.fields import pack_fields
 from testbench.harness.simulate import parameters, simulate, start
 from testbench.harness.streams import StreamSink, StreamSource
 from testbench.harness.vectors import pack, unpack
@@ -150,7 +150,7 @@ class Bench:
         self.expected["issued"] += int(np.count_nonzero(a)) * len(on)
 
         dut.lane_enable.value = enable
-        dut.parameters.value = raw(EpilogueParameters(self.fmt), **given)
+        dut.parameters.value = pack_fields(EpilogueParameters(self.fmt), given)
         base = int(rng.integers(0, 2**16)) * self.pes
         stride = lanes * self.pes
         check = cocotb.start_soon(self._check(values, keep, on, base, stride))
@@ -165,11 +165,12 @@ class Bench:
             for row in range(rows):
                 if final:
                     address = base + row * stride
-                    await self.rows.put(raw(FinishedRow(), address=address, half=half))
+                    row_fields = {"address": address, "half": half}
+                    await self.rows.put(pack_fields(FinishedRow(), row_fields))
                 vectors = a[row, first : first + count]
                 tags = {"slot": row, "first": chunk == 0, "final": final}
                 tokens, _ = stream_row(vectors, vectors != 0, tile_row=first_row, **tags)
-                await self.source.put_all(raw(self.scalar, **vars(token)) for token in tokens)
+                await self.source.put_all(pack_fields(self.scalar, vars(token)) for token in tokens)
             first += count
             for _ in range(10):
                 await dut.clk.rising_edge

@@ -10,7 +10,7 @@ from acceltran.compute.lane import Scalar
 from acceltran.sparsity.row_scanner import RowJob
 from acceltran.sparsity.row_streamer import RowStreamer
 from acceltran_sim.golden.row_streamer import stream_row
-from testbench.harness.layouts import raw
+from testbench.harness.fields import pack_fields
 from testbench.harness.read_ports import ReadMemory
 from testbench.harness.simulate import parameters, simulate, start
 from testbench.harness.streams import StreamSink, StreamSource
@@ -78,9 +78,9 @@ class Bench:
                 "first": bool(rng.integers(2)),
                 "final": bool(rng.integers(2)),
             }
-            self.jobs.append(raw(job_layout, address=address, count=count, **tags))
+            self.jobs.append(pack_fields(job_layout, {"address": address, "count": count, **tags}))
             tokens, skipped = stream_row(values, keep, **tags)
-            self.tokens += [raw(self.scalar, **vars(token)) for token in tokens]
+            self.tokens += [pack_fields(self.scalar, vars(token)) for token in tokens]
             self.skipped += skipped
             address += count + int(rng.integers(0, 3))
         self.masks = ReadMemory(dut, "masks", self._keep, field="keep", pace=mask_pace)
@@ -161,9 +161,9 @@ async def single_elements(dut):
                 bench.memory[address + vector] = (values[vector], keep[vector])
                 bench.read += [address + vector] if keep[vector].any() else []
             tags = {"tile_row": 128, "slot": tag, "first": bool(tag & 1), "final": bool(tag & 2)}
-            bench.jobs.append(raw(layout, address=address, count=3, **tags))
+            bench.jobs.append(pack_fields(layout, {"address": address, "count": 3, **tags}))
             tokens, skipped = stream_row(values, keep, **tags)
-            bench.tokens += [raw(bench.scalar, **vars(t)) for t in tokens]
+            bench.tokens += [pack_fields(bench.scalar, vars(t)) for t in tokens]
             bench.skipped += skipped
     source, sink = StreamSource(dut, "jobs"), StreamSink(dut, "scalars")
     await bench.start()
@@ -206,9 +206,9 @@ async def keeps_up_at_one_in_sixteen(dut):
         for vector in range(count):
             bench.memory[8 * row + vector] = (values[vector], values[vector] != 0)
         tags = {"tile_row": 0, "slot": 0, "first": True, "final": False}
-        bench.jobs.append(raw(layout, address=8 * row, count=count, **tags))
+        bench.jobs.append(pack_fields(layout, {"address": 8 * row, "count": count, **tags}))
         tokens, _ = stream_row(values, values != 0, **tags)
-        bench.tokens += [raw(bench.scalar, **vars(t)) for t in tokens]
+        bench.tokens += [pack_fields(bench.scalar, vars(t)) for t in tokens]
     source, sink = StreamSource(dut, "jobs"), StreamSink(dut, "scalars")
     await bench.start()
     cocotb.start_soon(source.put_all(bench.jobs))
