@@ -28,9 +28,9 @@ LEGAL = {
 }
 
 
-@pytest.mark.parametrize("banks", [1, 4])
-def test_vector_buffer(banks, request):
-    parameters = {**LEGAL, "banks": banks}
+@pytest.mark.parametrize(("banks", "mask_readers"), [(1, 0), (4, 2)])
+def test_vector_buffer(banks, mask_readers, request):
+    parameters = {**LEGAL, "banks": banks, "mask_readers": mask_readers}
     simulate(
         VectorBuffer(**parameters),
         bench=__name__,
@@ -185,7 +185,8 @@ async def sees_a_write_in_the_next_cycle(dut):
     for address in range(20):
         await sources["writes"][0].put(random_vector() << ADDRESS_BITS | address)
         await sources["reads"][0].put(address)
-        await sources["mask_reads"][0].put(address)
+        for source in sources["mask_reads"]:
+            await source.put(address)
     for _ in range(LATENCY + 1):
         await dut.clk.rising_edge
     assert monitor.taken["reads__0__request"] == 20

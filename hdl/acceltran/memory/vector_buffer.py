@@ -175,7 +175,8 @@ class VectorBuffer(SharedComponent):
 
         # The commands of a bank are registered before they reach its memories.
         bank_inputs: dict[str, list[Signal]] = {}
-        for name in ("read_enable", "read_row", "mask_read_enable", "mask_read_row"):
+        kinds = ("", "mask_") if self.mask_readers else ("",)
+        for name in (f"{kind}read_{what}" for kind in kinds for what in ("enable", "row")):
             bank_inputs[name] = [Signal.like(getattr(bank, name)) for bank in banks]
             for bank, register in zip(banks, bank_inputs[name], strict=True):
                 m.d.comb += getattr(bank, name).eq(register)
