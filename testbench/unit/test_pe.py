@@ -25,7 +25,7 @@ SHAPE = {"tile": TILE, "inner": 1024, "tile_rows": 64, "partial_sums": 8}
 
 @pytest.mark.parametrize(
     ("lane", "frac_bits", "lanes", "pes"),
-    [("broadcast", 16, 4, 2), ("broadcast", 12, 1, 1), ("dot", 8, 2, 4)],
+    [("broadcast", 16, 4, 2), ("broadcast", 12, 3, 1), ("dot", 8, 2, 4)],
 )
 def test_pe(lane, frac_bits, lanes, pes, request):
     simulate(
