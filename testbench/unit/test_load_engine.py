@@ -19,6 +19,7 @@ from acceltran.memory.axi4 import Axi4Read
 from acceltran.memory.load_engine import LoadEngine
 from acceltran.memory.ports import BufferWrite
 from acceltran.memory.read_channel import ReadChannel
+from acceltran_sim.golden import compression as golden
 from testbench.harness.axi_memory import DECERR, OKAY, SLVERR, AxiMemory
 from testbench.harness.simulate import parameters, simulate, start
 from testbench.harness.streams import StreamSink, StreamSource
@@ -64,17 +65,18 @@ class LoadPath(wiring.Component):
         m.submodules.engine = engine = LoadEngine(
             fmt=self.fmt, tile=self.tile, data_bits=self.data_bits
         )
-        m.submodules.channel = channel = ReadChannel(data_bits=self.data_bits, queues=(64,))
+        m.submodules.channel = channel = ReadChannel(data_bits=self.data_bits, queues=(32, 64))
         for name in ("command", "activation", "weight"):
             wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(engine, name))
         wiring.connect(m, wiring.flipped(self.axi), channel.axi)
-        wiring.connect(m, engine.values, channel.clients[0])
+        wiring.connect(m, engine.keeps, channel.clients[0])
+        wiring.connect(m, engine.values, channel.clients[1])
         m.d.comb += [
             self.done.eq(engine.done),
             self.dram_error.eq(engine.dram_error),
             engine.region_first.eq(self.region_first),
             engine.region_last.eq(self.region_last),
-            self.axi_error.eq(channel.clients[0].error),
+            self.axi_error.eq(channel.clients[0].error | channel.clients[1].error),
             channel.stop.eq(self.stop),
             self.quiet.eq(channel.quiet),
         ]
@@ -94,7 +96,9 @@ def test_load_engine(frac_bits, tile, data_bits, request):
 
 
 def test_rejects_tile():
-    with pytest.raises(ValueError, match="^Vector size must be at least 1, not 0$"):
+    with pytest.raises(
+        ValueError, match="^Vector size must be a power of two from 2 to 64, not 0$"
+    ):
         LoadEngine(fmt=FixedPoint(int_bits=4, frac_bits=16), tile=0, data_bits=128)
 
 
@@ -189,15 +193,18 @@ async def expect(dut, sinks, fields, vectors):
 
 @cocotb.test()
 @cocotb.parametrize(pace=[1.0, 0.4], sink_pace=[1.0, 0.3], latency=[0, 20])
-async def loads_dense(dut, pace, sink_pace, latency):
-    """Random tensors arrive in their places with their keep bits."""
+async def loads(dut, pace, sink_pace, latency):
+    """Random tensors, dense and compressed, arrive in their places with their keep bits."""
     memory = AxiMemory(dut, pace=pace, latency=latency)
     sinks = [StreamSink(dut, name, pace=sink_pace) for name in ("activation", "weight")]
     source = StreamSource(dut, "command")
     await begin(dut)
-    for _ in range(5):
+    for compressed in (0, 1, 0, 0, 1, 1, 1):
         fields, vectors = random_job()
-        memory.load(fields["dram_address"], dense_image(vectors))
+        fields["compressed"] = compressed
+        vectors[:, random.randrange(parameters()["tile"]) :] *= random.randrange(2)
+        image = golden.compress(vectors, parameters()["width"])
+        memory.load(fields["dram_address"], image if compressed else dense_image(vectors))
         await source.put(command(**fields))
         await expect(dut, sinks, fields, vectors)
     assert memory.outstanding == 0
@@ -257,6 +264,56 @@ async def runs_at_full_rate(dut, latency):
         await dut.clk.rising_edge
     rate = max(count, count * vector_bytes() * 8 // parameters()["data_bits"])
     assert memory.cycle - first <= rate + latency + LoadEngine.OVERHEAD
+
+
+@cocotb.test()
+@cocotb.parametrize(density=[1.0, 0.5, 0.0], latency=[0, 20])
+async def runs_compressed_at_full_rate(dut, density, latency):
+    """A beat or a vector per cycle; a beat or two more for each chunk of values."""
+    memory = AxiMemory(dut, latency=latency)
+    source = StreamSource(dut, "command")
+    sinks = [StreamSink(dut, name) for name in ("activation", "weight")]
+    await begin(dut)
+    count = 800
+    fields, _ = random_job(buffer=1)
+    fields |= {"vectors": count, "row_vectors": 20, "row_stride": 20, "compressed": 1}
+    fields["dram_address"] = REGION[0] + 8 * random.randrange(100)
+    rng = np.random.default_rng(cocotb.RANDOM_SEED)
+    vectors = np.where(rng.random((count, parameters()["tile"])) < density, 1, 0)
+    image = golden.compress(vectors, parameters()["width"])
+    memory.load(fields["dram_address"], image)
+    await source.put(command(**fields))
+    first = memory.cycle
+    await expect(dut, sinks, fields, vectors)
+    beats = len(image) * 8 // parameters()["data_bits"]
+    limit = max(count, beats) + 2 * (count // 64 + 2) + 2 * latency + 120
+    assert memory.cycle - first <= limit
+    assert memory.read_beats <= beats + 3 + count // 64
+
+
+@cocotb.test()
+async def checks_values_against_the_region(dut):
+    """A compressed tensor whose keep bits are inside and whose values are not."""
+    memory = AxiMemory(dut)
+    source = StreamSource(dut, "command")
+    await begin(dut)
+    dut.weight__ready.value = 1
+    fields, _ = random_job(buffer=1)
+    tile = parameters()["tile"]
+    address = REGION[1] + 1 - golden.keep_bytes(64, tile) - 8
+    fields |= {"vectors": 64, "compressed": 1, "dram_address": address}
+    memory.load(address, golden.compress(np.ones((64, tile), np.int64), parameters()["width"]))
+    await source.put(command(**fields))
+    errors = 0
+    for _ in range(200):
+        await dut.clk.rising_edge
+        errors += int(dut.dram_error.value)
+        assert not dut.done.value
+    assert errors == 1
+    assert memory.outstanding == 0
+    assert all(
+        start + length * memory.bytes_of_beat <= REGION[1] + 1 for _, start, length in memory.bursts
+    )
 
 
 @cocotb.test()
