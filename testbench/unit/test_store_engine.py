@@ -20,6 +20,7 @@ from acceltran.memory.ports import BufferWrite
 from acceltran.memory.store_engine import StoreEngine
 from acceltran.memory.vector_buffer import VectorBuffer
 from acceltran.memory.write_channel import WriteChannel
+from acceltran_sim.golden import compression as golden
 from testbench.harness.axi_memory import DECERR, OKAY, SLVERR, AxiMemory
 from testbench.harness.simulate import parameters, simulate, start
 from testbench.harness.streams import StreamSource
@@ -98,7 +99,8 @@ def test_store_engine(frac_bits, tile, data_bits, request):
 
 
 def test_rejects_tile():
-    with pytest.raises(ValueError, match="^Vector size must be at least 1, not 0$"):
+    rule = "Vector size must be a power of two from 2 to 64, not 0"
+    with pytest.raises(ValueError, match=f"^{rule}$"):
         StoreEngine(fmt=FixedPoint(int_bits=4, frac_bits=16), tile=0, data_bits=128)
 
 
@@ -116,7 +118,7 @@ def vector_bytes() -> int:
     return -(-parameters()["tile"] * parameters()["width"] // 64) * 8
 
 
-async def fill(dut):
+async def fill(dut, density=0.6):
     """Reset, fill the buffer with random vectors, and return them."""
     width, tile = parameters()["width"], parameters()["tile"]
     dut.stop.value = 0
@@ -127,8 +129,8 @@ async def fill(dut):
     await start(dut)
     rng = np.random.default_rng(random.getrandbits(32))
     vectors = rng.integers(-(1 << width - 1), 1 << width - 1, size=(DEPTH, tile))
-    vectors[rng.random((DEPTH, tile)) < 0.4] = 0
-    vectors[rng.random(DEPTH) < 0.2] = 0
+    vectors[rng.random((DEPTH, tile)) >= density] = 0
+    vectors[rng.random(DEPTH) < 0.2 * (density < 1)] = 0
     for address, vector in enumerate(vectors):
         keep = pack((vector != 0).astype(np.int64), 1)
         await source.put(address | (pack(vector, width) | keep << width * tile) << 24)
@@ -178,6 +180,11 @@ def dense_image(vectors) -> bytes:
     return b"".join(pack(vector, width).to_bytes(vector_bytes(), "little") for vector in vectors)
 
 
+def compressed_image(vectors) -> bytes:
+    """The compressed tensor as it lies in DRAM."""
+    return golden.compress(np.array(vectors), parameters()["width"])
+
+
 async def run(dut, source, fields):
     """Give a command and wait until it is done."""
     await source.put(command(**fields))
@@ -187,16 +194,16 @@ async def run(dut, source, fields):
 
 @cocotb.test()
 @cocotb.parametrize(pace=[1.0, 0.4, 0.2], latency=[0, 20])
-async def stores_dense(dut, pace, latency):
-    """Random tensors arrive in DRAM, and nothing else is touched."""
+async def stores(dut, pace, latency):
+    """Random tensors, dense and compressed, arrive in DRAM, and nothing else is touched."""
     memory = AxiMemory(dut, pace=pace, latency=latency)
     vectors = await fill(dut)
     source = StreamSource(dut, "command")
-    for _ in range(6):
+    for compressed in (0, 1, 0, 1, 1, 1, 1):
         memory.bytes.clear()
-        fields = random_job()
+        fields = random_job() | {"compressed": compressed}
         await run(dut, source, fields)
-        image = dense_image(chosen(fields, vectors))
+        image = (compressed_image if compressed else dense_image)(chosen(fields, vectors))
         assert memory.bytes == dict(enumerate(image, fields["dram_address"]))
         assert memory.outstanding == 0
         assert dut.quiet.value
@@ -256,6 +263,25 @@ async def runs_at_full_rate(dut, latency):
         await dut.clk.rising_edge
     rate = max(count, count * vector_bytes() * 8 // parameters()["data_bits"])
     assert memory.cycle - first <= rate + latency + StoreEngine.OVERHEAD
+
+
+@cocotb.test()
+@cocotb.parametrize(density=[1.0, 0.0, 0.05])
+async def stores_compressed_extremes(dut, density):
+    """Dense, empty and nearly empty tensors, long ones, and the cycles they take."""
+    memory = AxiMemory(dut, latency=10)
+    vectors = await fill(dut, density)
+    source = StreamSource(dut, "command")
+    for count in (1, 4, 16, 17, 800):
+        memory.bytes.clear()
+        fields = {"base": 1, "vectors": count, "row_vectors": count, "row_stride": 0}
+        fields |= {"dram_address": REGION[0] + 8 * random.randrange(100), "compressed": 1}
+        first = memory.cycle
+        await run(dut, source, fields)
+        image = compressed_image(chosen(fields, vectors))
+        assert memory.bytes == dict(enumerate(image, fields["dram_address"]))
+        beats = len(image) * 8 // parameters()["data_bits"]
+        assert memory.cycle - first <= count + max(count, beats) + 2 * StoreEngine.OVERHEAD + 20
 
 
 @cocotb.test()
