@@ -4,6 +4,7 @@
 import random
 
 import cocotb
+import pytest
 
 from acceltran.arch.commands import BODIES, COMMAND_BYTES, HEADER, Opcode, encode
 from acceltran.control.command_decoder import CommandDecoder
@@ -18,6 +19,7 @@ SIZES = {
     "inner": 1024,
     "sequence": 512,
     "hidden": 512,
+    "banks": 4,
 }
 LEGAL = {
     Opcode.LOAD: {"vectors": 6, "row_vectors": 2, "buffer": 1},
@@ -34,9 +36,12 @@ LEGAL = {
         "order1": 1,
         "order2": 2,
         "order3": 3,
+        "c_base": 4,
+        "c_row_stride": 12,
+        "c_batch_stride": 6,
     },
     Opcode.SOFTMAX: {"rows": 3, "blocks": 32, "keys": 512},
-    Opcode.LAYERNORM: {"rows": 1, "blocks": 32, "columns": 500, "epsilon": 1},
+    Opcode.LAYERNORM: {"rows": 1, "blocks": 32, "columns": 500, "epsilon": 1, "beta_shift": 31},
     Opcode.THRESHOLD: {"index": 127, "value": 0xFFFFFF},
     Opcode.END: {},
 }
@@ -52,6 +57,9 @@ ILLEGAL = [
     (Opcode.MATMUL, {"inner_tile": 9}),
     (Opcode.MATMUL, {"inner_vectors": 65}),
     (Opcode.MATMUL, {"row_tile": 65}),
+    *((Opcode.MATMUL, {"c_base": low}) for low in (1, 2, 3)),
+    (Opcode.MATMUL, {"c_row_stride": 10}),
+    (Opcode.MATMUL, {"c_batch_stride": 6, "batches": 2}),
     (Opcode.SOFTMAX, {"rows": 0}),
     (Opcode.SOFTMAX, {"blocks": 0}),
     (Opcode.SOFTMAX, {"blocks": 33}),
@@ -61,6 +69,7 @@ ILLEGAL = [
     (Opcode.LAYERNORM, {"columns": 513}),
     (Opcode.LAYERNORM, {"columns": 0}),
     (Opcode.LAYERNORM, {"epsilon": 0}),
+    (Opcode.LAYERNORM, {"beta_shift": 32}),
 ]
 
 
@@ -73,8 +82,16 @@ def test_command_decoder(request):
     )
 
 
+@pytest.mark.parametrize("banks", [0, 3])
+def test_rejects_banks(banks):
+    with pytest.raises(ValueError, match=rf"^Number of banks must be a power of two, not {banks}$"):
+        CommandDecoder(**{**SIZES, "banks": banks})
+
+
 def word(index: int, command: bytes) -> int:
-    return CommandWord().const({"index": index, "bits": int.from_bytes(command, "little")}).as_bits()
+    return (
+        CommandWord().const({"index": index, "bits": int.from_bytes(command, "little")}).as_bits()
+    )
 
 
 def with_random_header(opcode: Opcode, fields: dict[str, int]) -> bytes:
@@ -85,10 +102,11 @@ def with_random_header(opcode: Opcode, fields: dict[str, int]) -> bytes:
 @cocotb.test()
 @cocotb.parametrize(source_pace=[1.0, 0.5], sink_pace=[1.0, 0.3])
 async def passes_legal_commands(dut, source_pace, sink_pace):
-    """Every opcode, also a row tile beyond the partial sums where none are carried."""
+    """Every opcode, also what only one chunk or one batch allows, and several batches."""
     single_chunk = {"inner_vectors": 8, "row_tile": 512}
     commands = [with_random_header(opcode, {}) for opcode in list(Opcode) * 4]
-    commands.append(with_random_header(Opcode.MATMUL, single_chunk))
+    batches = {"batches": 2, "c_batch_stride": 8}
+    commands += [with_random_header(Opcode.MATMUL, fields) for fields in (single_chunk, batches)]
     random.shuffle(commands)
     words = [word(index, command) for index, command in enumerate(commands)]
     source = StreamSource(dut, "i", pace=source_pace)
@@ -158,3 +176,21 @@ async def has_the_documented_latency(dut):
         assert not dut.o__valid.value
     await dut.clk.rising_edge
     assert dut.o__valid.value
+
+
+@cocotb.test()
+async def has_the_documented_throughput(dut):
+    """Commands follow one another every LATENCY + 1 cycles."""
+    source = StreamSource(dut, "i")
+    dut.o__ready.value = 1
+    await start(dut)
+    legal = with_random_header(Opcode.SOFTMAX, {})
+    driver = cocotb.start_soon(source.put_all(word(index, legal) for index in range(5)))
+    offers = []
+    for cycle in range(5 * (CommandDecoder.LATENCY + 1) + 2):
+        await dut.clk.rising_edge
+        if dut.o__valid.value:
+            offers.append(cycle)
+    gaps = [late - early for early, late in zip(offers, offers[1:])]
+    assert gaps == [CommandDecoder.LATENCY + 1] * 4
+    await driver

@@ -11,9 +11,7 @@ from testbench.harness.streams import StreamSink, StreamSource
 
 
 def test_row_walker(request):
-    simulate(
-        RowWalker(), bench=__name__, parameters={}, seed=request.config.getoption("seed")
-    )
+    simulate(RowWalker(), bench=__name__, parameters={}, seed=request.config.getoption("seed"))
 
 
 def encode(job: dict[str, int]) -> int:

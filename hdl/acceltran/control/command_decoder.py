@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from acceltran.arch.activation import Activation
 from acceltran.arch.commands import BODIES, COMMAND_BYTES, HEADER, LOOPS, Opcode, OperandSource
+from acceltran.arch.layernorm_format import BETA_SHIFT_MAX
 from acceltran.control.command_word import COMMAND_INDEX_WIDTH, CommandWord
 from acceltran.library import SharedComponent
 
@@ -20,14 +21,17 @@ class CommandDecoder(SharedComponent):
 
     A command is illegal if its opcode is unknown, if a bit outside its fields is set, or if a
     field has a value without meaning: a count of 0, a loop order that is no permutation, tiles
-    that do not fit the lanes, rows longer than the vector units hold, a STORE of weights.
+    that do not fit the lanes, products that do not begin in bank 0, rows longer than the vector
+    units hold, a shift of beta beyond theirs, a STORE of weights.
 
-    Latency is ``LATENCY`` cycles; throughput is one command in ``LATENCY`` cycles.
+    Latency is ``LATENCY`` cycles; throughput is one command in ``LATENCY + 1`` cycles.
 
     Parameters
     ----------
     tile, tile_rows, partial_sums, inner, sequence, hidden : int
         Sizes of the configuration that commands must keep.
+    banks : int
+        Banks of the activation buffer; a power of two.
 
     Members
     -------
@@ -55,13 +59,17 @@ class CommandDecoder(SharedComponent):
         inner: int,
         sequence: int,
         hidden: int,
+        banks: int = 1,
     ):
+        if banks < 1 or banks & (banks - 1):
+            raise ValueError(f"Number of banks must be a power of two, not {banks!r}")
         self.tile = tile
         self.tile_rows = tile_rows
         self.partial_sums = partial_sums
         self.inner = inner
         self.sequence = sequence
         self.hidden = hidden
+        self.banks = banks
         super().__init__({
             "i": In(stream.Signature(CommandWord())),
             "o": Out(stream.Signature(CommandWord())),
@@ -73,11 +81,7 @@ class CommandDecoder(SharedComponent):
         m = Module()
         bits = Value.cast(self.o.payload.bits)
         code = bits[HEADER[0].offset : HEADER[0].offset + HEADER[0].width]
-        held, checked = Signal(), Signal()
-
-        m.d.comb += [self.i.ready.eq(~held), self.illegal_index.eq(self.o.payload.index)]
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [Value.cast(self.o.payload).eq(self.i.payload), held.eq(1)]
+        m.d.comb += self.illegal_index.eq(self.o.payload.index)
 
         known = Signal()
         stray = Signal()  # a bit outside the fields is set
@@ -100,18 +104,31 @@ class CommandDecoder(SharedComponent):
         for index, rule in enumerate(rules):
             m.d.sync += kept[index].eq(rule)
 
-        m.d.sync += checked.eq(held)
-        legal = Signal()
-        m.d.comb += legal.eq(known & ~stray & kept.all())
-        with m.If(held & checked & ~self.o.valid):
-            m.d.sync += [self.o.valid.eq(legal), self.illegal.eq(~legal)]
-        with m.If(self.o.valid & self.o.ready):
-            m.d.sync += [self.o.valid.eq(0), held.eq(0), checked.eq(0)]
+        with m.FSM():
+            with m.State("take"):
+                m.d.comb += self.i.ready.eq(1)
+                m.d.sync += Value.cast(self.o.payload).eq(self.i.payload)
+                with m.If(self.i.valid):
+                    m.next = "check"
+            with m.State("check"):
+                m.next = "judge"
+            with m.State("judge"):
+                with m.If(known & ~stray & kept.all()):
+                    m.next = "offer"
+                with m.Else():
+                    m.next = "refuse"
+            with m.State("offer"):
+                m.d.comb += self.o.valid.eq(1)
+                with m.If(self.o.ready):
+                    m.next = "take"
+            with m.State("refuse"):
+                m.d.comb += self.illegal.eq(1)
         return m
 
     def _rules(self, opcode: Opcode, f: dict[str, Value]) -> list[Value]:
         """Conditions that the fields ``f`` of a legal command keep."""
         tile = self.tile
+        bank_bits = (self.banks - 1).bit_length()
         counts = {
             Opcode.LOAD: ("vectors", "row_vectors"),
             Opcode.STORE: ("vectors", "row_vectors"),
@@ -138,6 +155,9 @@ class CommandDecoder(SharedComponent):
                 f["function"] <= max(Activation),
                 f["inner_tile"] <= self.tile_rows // 2 // tile,
                 f["inner_vectors"] <= self.inner // tile,
+                f["c_base"][:bank_bits] == 0,
+                f["c_row_stride"][:bank_bits] == 0,
+                (f["batches"] == 1) | (f["c_batch_stride"][:bank_bits] == 0),
                 # One tile row must fit the partial sums when sums are carried between tiles.
                 (f["inner_vectors"] <= f["inner_tile"]) | (f["row_tile"] <= self.partial_sums),
             ]
@@ -147,5 +167,9 @@ class CommandDecoder(SharedComponent):
                 f["keys"] <= f["blocks"] * tile,
             ]
         if opcode is Opcode.LAYERNORM:
-            rules += [f["blocks"] <= self.hidden // tile, f["columns"] <= f["blocks"] * tile]
+            rules += [
+                f["blocks"] <= self.hidden // tile,
+                f["columns"] <= f["blocks"] * tile,
+                f["beta_shift"] <= BETA_SHIFT_MAX,
+            ]
         return rules

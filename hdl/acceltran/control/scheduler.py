@@ -60,7 +60,8 @@ class Scheduler(SharedComponent):
     queue, the pruning threshold looked up on the way; the queues check the waits. THRESHOLD and
     END are executed here, after their own waits: END also waits until every queue is idle.
 
-    Throughput is one command in at most 6 cycles when its queue has room.
+    Throughput is one command in ``DEAL_CYCLES`` when its queue has room, and one THRESHOLD whose
+    waits are met in ``EXECUTE_CYCLES``.
 
     Parameters
     ----------
@@ -87,6 +88,9 @@ class Scheduler(SharedComponent):
     executed : ``Out(1)``
         Strobe: a THRESHOLD or END was executed.
     """
+
+    DEAL_CYCLES = 4
+    EXECUTE_CYCLES = DEAL_CYCLES + WaitGate.LATENCY
 
     clear: Signal
     stop: Signal
@@ -216,7 +220,7 @@ class Scheduler(SharedComponent):
                         m.d.comb += gate.i.valid.eq(1)
                         m.next = "wait"
             with m.State("wait"):
-                with m.If(gate.o.valid & (~is_end | self.idle)):
+                with m.If(gate.o.valid & (~is_end | self.idle) & ~self.stop):
                     m.d.comb += [gate.o.ready.eq(1), self.executed.eq(1)]
                     with m.If(is_end):
                         m.d.comb += self.done.eq(1)

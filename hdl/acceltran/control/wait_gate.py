@@ -18,7 +18,7 @@ class WaitGate(SharedComponent):
     as a signed number, is not negative.
 
     Latency is ``LATENCY`` cycles for a command whose waits are met; throughput is one command
-    in ``LATENCY`` cycles.
+    in ``LATENCY + 1`` cycles.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class WaitGate(SharedComponent):
         A command is held because a wait is not met.
     """
 
-    LATENCY = 3
+    LATENCY = 4
 
     counts: data.View
     stop: Signal
@@ -58,29 +58,33 @@ class WaitGate(SharedComponent):
 
     def elaborate(self, platform):
         m = Module()
-        held, chosen = Signal(), Signal()
         met = Signal(WAITS)
-        m.d.comb += [
-            self.i.ready.eq(~held),
-            self.waiting.eq(held & chosen & ~met.all()),
-        ]
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [Value.cast(self.o.payload).eq(self.i.payload), held.eq(1)]
-
         counts = Array(self.counts[index] for index in range(SEMAPHORES))
-        for index in range(WAITS):
-            wait = self.o.payload.header.waits[index]
-            count = Signal(SEMAPHORE_COUNT_BITS, name=f"count_{index}")
-            ahead = Signal(SEMAPHORE_COUNT_BITS, name=f"ahead_{index}")
-            m.d.sync += count.eq(counts[wait.semaphore])
-            m.d.comb += ahead.eq(count - wait.count)
-            # Counts only grow, so a wait once met stays met.
-            with m.If(held & chosen):
-                m.d.sync += met[index].eq(met[index] | ~wait.enable | ~ahead[-1])
-        m.d.sync += chosen.eq(held)
+        waits = [self.o.payload.header.waits[index] for index in range(WAITS)]
+        chosen = [Signal(SEMAPHORE_COUNT_BITS, name=f"count_{index}") for index in range(WAITS)]
+        ahead = [Signal(SEMAPHORE_COUNT_BITS, name=f"ahead_{index}") for index in range(WAITS)]
+        for index, wait in enumerate(waits):
+            m.d.sync += chosen[index].eq(counts[wait.semaphore])
+            m.d.comb += ahead[index].eq(chosen[index] - wait.count)
 
-        with m.If(held & met.all() & ~self.stop):
-            m.d.sync += self.o.valid.eq(1)
-        with m.If(self.o.valid & self.o.ready):
-            m.d.sync += [self.o.valid.eq(0), held.eq(0), chosen.eq(0), met.eq(0)]
+        with m.FSM():
+            with m.State("take"):
+                m.d.comb += self.i.ready.eq(1)
+                m.d.sync += met.eq(0)
+                with m.If(self.i.valid):
+                    m.d.sync += Value.cast(self.o.payload).eq(self.i.payload)
+                    m.next = "choose"
+            with m.State("choose"):
+                m.next = "wait"
+            with m.State("wait"):
+                m.d.comb += self.waiting.eq(~met.all())
+                for index, wait in enumerate(waits):
+                    # Counts only grow, so a wait once met stays met.
+                    m.d.sync += met[index].eq(met[index] | ~wait.enable | ~ahead[index][-1])
+                with m.If(met.all() & ~self.stop):
+                    m.next = "offer"
+            with m.State("offer"):
+                m.d.comb += self.o.valid.eq(1)
+                with m.If(self.o.ready):
+                    m.next = "take"
         return m

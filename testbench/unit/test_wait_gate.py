@@ -1,0 +1,109 @@
+# amaranth: UnusedElaboratable=no
+"""WaitGate: its latency and throughput, and that counts are looked at when they change.
+
+What waits mean is tested with ``CommandQueue``.
+"""
+
+import cocotb
+
+from acceltran.arch.commands import SEMAPHORE_COUNT_BITS
+from acceltran.control.command_word import QueuedCommand
+from acceltran.control.wait_gate import WaitGate
+from testbench.harness.simulate import simulate, start
+from testbench.harness.streams import StreamSink, StreamSource
+
+BODY, THRESHOLD = 12, 1
+LAYOUT = QueuedCommand(BODY, THRESHOLD)
+
+
+def test_wait_gate(request):
+    simulate(
+        WaitGate(body_width=BODY, threshold_width=THRESHOLD),
+        bench=__name__,
+        parameters={},
+        seed=request.config.getoption("seed"),
+    )
+
+
+def command(body: int, count: int) -> int:
+    """Command that waits for ``count`` signals of semaphore 3."""
+    waits = [{"enable": 0, "semaphore": 0, "count": 1}] * 3
+    waits.append({"enable": 1, "semaphore": 3, "count": count})
+    return LAYOUT.const({"header": {"waits": waits}, "body": body}).as_bits()
+
+
+async def begin(dut) -> StreamSource:
+    dut.stop.value = 0
+    dut.counts.value = 0
+    dut.o__ready.value = 0
+    source = StreamSource(dut, "i")
+    await start(dut)
+    return source
+
+
+@cocotb.test()
+async def has_the_documented_latency(dut):
+    """A command accepted at one edge is offered at the LATENCY-th edge after it."""
+    source = await begin(dut)
+    await source.put(command(5, 0))
+    for _ in range(WaitGate.LATENCY - 1):
+        await dut.clk.rising_edge
+        assert not dut.o__valid.value
+    await dut.clk.rising_edge
+    assert dut.o__valid.value
+
+
+@cocotb.test()
+async def has_the_documented_throughput(dut):
+    """Commands whose waits are met follow one another every LATENCY + 1 cycles."""
+    source = await begin(dut)
+    driver = cocotb.start_soon(source.put_all(command(body, 0) for body in range(5)))
+    dut.o__ready.value = 1
+    offers = []
+    for cycle in range(5 * (WaitGate.LATENCY + 1) + 2):
+        await dut.clk.rising_edge
+        if dut.o__valid.value:
+            offers.append(cycle)
+    assert [late - early for early, late in zip(offers, offers[1:])] == [WaitGate.LATENCY + 1] * 4
+    await driver
+
+
+@cocotb.test()
+@cocotb.parametrize(short_by=[0, 1, 1 << 15])
+async def reports_waiting(dut, short_by):
+    """``waiting`` while a wait is not met, and only then; half the range ahead is not met."""
+    source = await begin(dut)
+    wanted = 500
+    count = wanted - short_by & (1 << SEMAPHORE_COUNT_BITS) - 1
+    dut.counts.value = count << 3 * SEMAPHORE_COUNT_BITS
+    await source.put(command(5, wanted))
+    for _ in range(2 * WaitGate.LATENCY):
+        await dut.clk.rising_edge
+    assert dut.o__valid.value == (short_by == 0)
+    assert dut.waiting.value == (short_by != 0)
+    dut.counts.value = wanted << 3 * SEMAPHORE_COUNT_BITS
+    for _ in range(WaitGate.LATENCY):
+        await dut.clk.rising_edge
+    assert dut.o__valid.value
+    assert not dut.waiting.value
+
+
+@cocotb.test()
+async def keeps_its_offer_when_stopped(dut):
+    """Stop withdraws nothing, and holds what is not offered yet."""
+    source = await begin(dut)
+    sink = StreamSink(dut, "o")
+    commands = [command(body, 0) for body in range(2)]
+    driver = cocotb.start_soon(source.put_all(commands))
+    for _ in range(WaitGate.LATENCY + 1):
+        await dut.clk.rising_edge
+    assert dut.o__valid.value
+    dut.stop.value = 1
+    for _ in range(3):
+        await dut.clk.rising_edge
+        assert dut.o__valid.value
+    assert await sink.get() == commands[0]
+    for _ in range(3 * WaitGate.LATENCY):
+        await dut.clk.rising_edge
+        assert not dut.o__valid.value
+    await driver
