@@ -90,6 +90,26 @@ async def writes(dut, pace, memory_pace, latency):
 
 
 @cocotb.test()
+async def issues_a_burst_when_its_data_is_there(dut):
+    """No address is offered before the burst's last beat is queued."""
+    prepare(dut)
+    memory = AxiMemory(dut)
+    await start(dut)
+    words = parameters()["words"]
+    requests, data = StreamSource(dut, "request"), StreamSource(dut, "beats")
+    await requests.put(4 * words << 64)
+    payloads = beats(0, [1] * (4 * words), words)
+    await data.put_all(payloads[:3])
+    for _ in range(30):
+        await dut.clk.rising_edge
+        assert not dut.axi__awvalid.value
+    await data.put(payloads[3])
+    while not int(dut.idle.value):
+        await dut.clk.rising_edge
+    assert len(memory.written) == 4 * words * 8
+
+
+@cocotb.test()
 @cocotb.parametrize(latency=[0, 20])
 async def moves_a_beat_per_cycle(dut, latency):
     """A long transfer runs at the rate of the bus, latency or not."""
