@@ -1,0 +1,185 @@
+"""One run of an encoder: on the golden models, and on the generated Verilog if so wanted."""
+
+import dataclasses
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from acceltran.arch.config import AcceleratorConfig
+from acceltran.arch.registers import ErrorCause
+from acceltran_cli.failures import InternalError, MachineError
+from acceltran_cli.progress import stage
+from acceltran_sim.errors import InputError
+from acceltran_sim.golden.encoder import EncoderResult, QuantizedEncoder, encode
+from acceltran_sim.program.assembler import format_command
+from acceltran_sim.program.builder import build
+from acceltran_sim.program.image import Program
+from acceltran_sim.program.job import Job
+from acceltran_sim.program.products import DEFAULT_ORDER
+from acceltran_sim.program.quantize import quantize
+from acceltran_sim.rtl.simulator import SimulationError, build_simulator, simulate
+
+__all__ = ["EncoderRun", "prepare", "run_encoder"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EncoderRun:
+    """What a run computed and what it took."""
+
+    raw: npt.NDArray[np.int32]
+    """[batch, sequence, hidden]; 0 at and beyond each length."""
+    exponent: int
+    """Raw integers stand for ``raw * 2 ** exponent``."""
+    saturated: Mapping[str, int]
+    """Values clipped, by ``<layer>.<tensor>``, and those of ``input``."""
+    products_dense: int
+    products_effectual: int
+    counters: Mapping[str, int] | None
+    """Counters of the machine; None if only the golden models ran."""
+
+
+def prepare(
+    config: AcceleratorConfig, encoder: QuantizedEncoder, job: Job, *, order: str = DEFAULT_ORDER
+) -> tuple[Program, int]:
+    """Build the program of a run; also return how many values of the input are clipped."""
+    raw, _ = quantize(job.hidden, encoder.input_exponent, encoder.fmt)
+    clipped = sum(
+        quantize(hidden[:length], encoder.input_exponent, encoder.fmt)[1]
+        for hidden, length in zip(job.hidden, job.lengths, strict=True)
+    )
+    return build(config, encoder, raw, job.lengths, order=order), clipped
+
+
+def run_encoder(
+    config: AcceleratorConfig,
+    encoder: QuantizedEncoder,
+    job: Job,
+    *,
+    backend: str,
+    order: str = DEFAULT_ORDER,
+    seed: int = 0,
+    stall: float = 0.0,
+) -> EncoderRun:
+    """Run ``encoder`` on ``job``. The Verilog's result has to equal the golden one in every bit.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+        Machine.
+    encoder : QuantizedEncoder
+        Layers to run.
+    job : Job
+        Input.
+    backend : str
+        ``golden`` or ``rtl``.
+    order : str
+        Tile loops of every product, outermost first.
+    seed, stall
+        As of ``simulate``.
+
+    Raises
+    ------
+    InputError
+        For a job that the machine cannot run; golden refuses the same jobs as rtl.
+    MachineError
+        If the machine stops with an error.
+    InternalError
+        If Verilog and golden models differ, or the simulator fails.
+    """
+    with stage("Building the program"):
+        program, clipped = prepare(config, encoder, job, order=order)
+    counters = None
+    raw = None
+    if backend == "rtl":
+        raw, counters = _simulate(config, program, seed, stall)
+    golden = _golden(encoder, job)
+    if raw is not None:
+        _compare(raw, golden.raw)
+    saturated = {"input": clipped} if clipped else {}
+    return EncoderRun(
+        raw=golden.raw,
+        exponent=encoder.output_exponent,
+        saturated=saturated | dict(golden.saturated),
+        products_dense=golden.products_dense,
+        products_effectual=golden.products_effectual,
+        counters=counters,
+    )
+
+
+def _golden(encoder: QuantizedEncoder, job: Job) -> EncoderResult:
+    """Run element by element and layer by layer, so that progress shows."""
+    x, _ = quantize(job.hidden, encoder.input_exponent, encoder.fmt)
+    result = np.zeros(x.shape, dtype=np.int32)
+    saturated: Counter[str] = Counter()
+    dense = effectual = 0
+    depth = len(encoder.layers)
+    with stage("Golden models", len(x) * depth) as update:
+        for b, length in enumerate(job.lengths):
+            rows = x[b : b + 1, :length]
+            for n, layer in enumerate(encoder.layers):
+                single = dataclasses.replace(encoder, layers=(layer,))
+                part = encode(single, rows, job.lengths[b : b + 1])
+                rows = part.raw
+                dense += part.products_dense
+                effectual += part.products_effectual
+                saturated.update({
+                    f"{n}.{name.removeprefix('0.')}": count
+                    for name, count in part.saturated.items()
+                })
+                update(b * depth + n + 1, "")
+            result[b, :length] = rows[0]
+    return EncoderResult(
+        raw=result, saturated=saturated, products_dense=dense, products_effectual=effectual
+    )
+
+
+def _simulate(
+    config: AcceleratorConfig, program: Program, seed: int, stall: float
+) -> tuple[npt.NDArray[np.int32], dict[str, int]]:
+    for tool in ("g++", "make"):
+        if shutil.which(tool) is None:
+            raise InputError(f"The backend rtl needs {tool}, which this machine lacks")
+    # Amaranth takes a moment to import: commands that need no Verilog do without.
+    from acceltran.generate import generate_verilog
+
+    with stage("Generating Verilog"):
+        verilog = generate_verilog(config)
+    commands = program.commands
+    try:
+        with stage("Compiling the simulator"):
+            simulator = build_simulator(verilog, axi_data_bits=config.memory.axi_data_bits)
+        with stage("RTL", len(commands)) as update:
+            result = simulate(
+                simulator,
+                image=program.image,
+                base=program.base,
+                program=program.program_address,
+                commands=len(commands),
+                seed=seed,
+                stall=stall,
+                progress=lambda done, cycles: update(done, f"{cycles:,} cycles"),
+            )
+    except SimulationError as error:
+        raise InternalError(str(error)) from error
+    if result.error_cause != ErrorCause.NONE:
+        index = result.error_command
+        text = format_command(commands[index]) if index < len(commands) else "beyond the program"
+        raise MachineError(result.error_cause, index, text)
+    start = program.output_address - program.base
+    raw = program.output(result.image[start : start + program.output_size])
+    return raw, result.counters
+
+
+def _compare(raw: npt.NDArray[np.int32], golden: npt.NDArray[np.int32]) -> None:
+    differ = np.argwhere(raw != golden)
+    if len(differ):
+        b, row, column = (int(index) for index in differ[0])
+        raise InternalError(
+            f"RTL and golden models differ in {len(differ)} of {golden.size} values, the first at"
+            f" batch {b}, row {row}, column {column}: {raw[b, row, column]}, not"
+            f" {golden[b, row, column]}"
+        )

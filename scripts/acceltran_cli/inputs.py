@@ -1,0 +1,62 @@
+"""What a run starts from, read from files and checked."""
+
+from pathlib import Path
+
+from acceltran.arch.fixed_point import FixedPoint
+from acceltran_cli.progress import stage
+from acceltran_sim.errors import InputError
+from acceltran_sim.golden.encoder import QuantizedEncoder
+from acceltran_sim.models.encoder_model import load_model
+from acceltran_sim.program.job import Job, load_job
+from acceltran_sim.program.quantize import quantize_model
+
+__all__ = ["check_output", "check_pruning", "load_run"]
+
+
+def check_pruning(threshold: float | None, sparsity: float | None) -> None:
+    """Refuse a threshold together with a sparsity."""
+    if threshold is not None and sparsity is not None:
+        raise InputError(f"--threshold {threshold} must not be given with --sparsity {sparsity}")
+
+
+def check_output(path: Path) -> None:
+    """Refuse, before any work, a path that no file can be written to."""
+    if path.is_dir():
+        raise InputError(f"Output {path} must be writable: it is a folder")
+    if path.exists() and not path.is_file():
+        raise InputError(f"Output {path} must be a regular file")
+    if not path.parent.is_dir():
+        raise InputError(f"Output {path} must be writable: {path.parent} is not a folder")
+
+
+def load_run(
+    folder: str,
+    inputs: str,
+    *,
+    fmt: FixedPoint,
+    calibration: str | None,
+    threshold: float | None,
+    sparsity: float | None,
+    layers: int | None,
+) -> tuple[QuantizedEncoder, Job]:
+    """Read model, input and calibration, and quantise the model."""
+    check_pruning(threshold, sparsity)
+    with stage("Reading the model"):
+        model = load_model(folder)
+    job = load_job(inputs, hidden_size=model.config.hidden)
+    reference = job
+    if calibration is not None:
+        try:
+            reference = load_job(calibration, hidden_size=model.config.hidden)
+        except InputError as error:
+            raise InputError(f"Calibration: {error}") from None
+    with stage("Choosing scales"):
+        encoder = quantize_model(
+            model,
+            reference,
+            fmt=fmt,
+            threshold=threshold or 0.0,
+            sparsity=sparsity,
+            layers=layers,
+        )
+    return encoder, job

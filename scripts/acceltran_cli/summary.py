@@ -1,0 +1,62 @@
+"""What a run says about itself, as text and as JSON."""
+
+from typing import Any
+
+from acceltran.arch.config import AcceleratorConfig
+from acceltran_cli.encoder_run import EncoderRun
+
+__all__ = ["CLOCK_HZ", "report", "table"]
+
+CLOCK_HZ = 700_000_000
+"""Clock that times are given for: the paper's."""
+
+
+def report(config: AcceleratorConfig, run: EncoderRun) -> dict[str, Any]:
+    """Results of a run for JSON."""
+    dense, effectual = run.products_dense, run.products_effectual
+    content: dict[str, Any] = {
+        "number_format": f"{config.datapath.int_bits}.{config.datapath.frac_bits}",
+        "scale": 2.0**run.exponent,
+        "products_dense": dense,
+        "products_effectual": effectual,
+        "products_skipped": 1 - effectual / dense,
+        "saturated": dict(run.saturated),
+    }
+    if run.counters is not None:
+        cycles = run.counters["cycles"]
+        used = run.counters["multiplier_cycles"] / (config.multipliers * max(cycles, 1))
+        content |= {
+            "cycles": cycles,
+            "clock_hz": CLOCK_HZ,
+            "seconds": cycles / CLOCK_HZ,
+            "multipliers": config.multipliers,
+            "multiplier_utilisation": used,
+            "counters": dict(run.counters),
+            "rtl_equals_golden": True,
+        }
+    return content
+
+
+def table(config: AcceleratorConfig, run: EncoderRun) -> list[str]:
+    """Results of a run as lines of text."""
+    content = report(config, run)
+    rows = []
+    if run.counters is not None:
+        rows += [
+            ("cycles", f"{content['cycles']:,} ({content['seconds'] * 1e3:.3f} ms at 700 MHz)"),
+            (
+                "multipliers",
+                f"{config.multipliers}, used {content['multiplier_utilisation']:.1%} of the time",
+            ),
+        ]
+    counts = f"{run.products_dense:,} dense, {run.products_effectual:,} effectual"
+    rows.append(("products", f"{counts}, {content['products_skipped']:.1%} skipped"))
+    if run.counters is not None:
+        read, written = run.counters["dma_read_bytes"], run.counters["dma_write_bytes"]
+        rows.append(("DRAM", f"{read:,} bytes read, {written:,} bytes written"))
+    if run.saturated:
+        clipped = ", ".join(f"{name} {count:,}" for name, count in run.saturated.items())
+        rows.append(("saturated", clipped))
+    if run.counters is not None:
+        rows.append(("check", "RTL = golden, bit for bit"))
+    return [f"{name:<12} {text}" for name, text in rows]
