@@ -2,6 +2,7 @@
 """CommandDecoder: legal commands pass unchanged, each kind of illegal one stops the stream."""
 
 import random
+from itertools import pairwise
 
 import cocotb
 import pytest
@@ -191,6 +192,6 @@ async def has_the_documented_throughput(dut):
         await dut.clk.rising_edge
         if dut.o__valid.value:
             offers.append(cycle)
-    gaps = [late - early for early, late in zip(offers, offers[1:])]
+    gaps = [late - early for early, late in pairwise(offers)]
     assert gaps == [CommandDecoder.LATENCY + 1] * 4
     await driver

@@ -4,6 +4,8 @@
 What waits mean is tested with ``CommandQueue``.
 """
 
+from itertools import pairwise
+
 import cocotb
 
 from acceltran.arch.commands import SEMAPHORE_COUNT_BITS
@@ -64,7 +66,7 @@ async def has_the_documented_throughput(dut):
         await dut.clk.rising_edge
         if dut.o__valid.value:
             offers.append(cycle)
-    assert [late - early for early, late in zip(offers, offers[1:])] == [WaitGate.LATENCY + 1] * 4
+    assert [late - early for early, late in pairwise(offers)] == [WaitGate.LATENCY + 1] * 4
     await driver
 
 
