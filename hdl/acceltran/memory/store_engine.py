@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth import Module, Signal
+from amaranth import Cat, Const, Module, Signal
 from amaranth.lib import enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -218,25 +218,29 @@ class StoreEngine(SharedComponent):
 
         # Vectors go straight to the gearbox, or as keep bits, or packed.
         vectors, piece = reader.vectors, gearbox.i
+        piece_data = Signal(WORD_BITS * gearbox.in_words)
+        piece_last = Signal(range(gearbox.in_words))
+        piece_end = Signal()
         m.d.comb += [
             packer.i.payload.keep.eq(vectors.payload.keep),
             packer.i.payload.end.eq(left == 1),
             compress.i.payload.vector.eq(vectors.payload),
             compress.i.payload.end.eq(left == 1),
-            piece.payload.end.eq(words_left == piece.payload.last + 1),
+            piece.payload.eq(Cat(piece_data, Const(0, len(piece_last)), piece_last, piece_end)),
+            piece_end.eq(words_left == piece_last + 1),
         ]
         with m.Switch(section):
             with m.Case(Section.DENSE):
                 m.d.comb += [
                     piece.valid.eq(vectors.valid),
-                    piece.payload.data.eq(vectors.payload.values.as_value().as_unsigned()),
-                    piece.payload.last.eq(self.vector_words - 1),
+                    piece_data.eq(vectors.payload.values.as_value().as_unsigned()),
+                    piece_last.eq(self.vector_words - 1),
                     vectors.ready.eq(piece.ready),
                 ]
             with m.Case(Section.KEEPS):
                 m.d.comb += [
                     piece.valid.eq(packer.o.valid),
-                    piece.payload.data.eq(packer.o.payload),
+                    piece_data.eq(packer.o.payload),
                     packer.i.valid.eq(vectors.valid),
                     packer.o.ready.eq(piece.ready),
                     vectors.ready.eq(packer.i.ready),
@@ -244,8 +248,8 @@ class StoreEngine(SharedComponent):
             with m.Case(Section.VALUES):
                 m.d.comb += [
                     piece.valid.eq(compress.o.valid),
-                    piece.payload.data.eq(compress.o.payload.data.as_value()),
-                    piece.payload.last.eq(compress.o.payload.last),
+                    piece_data.eq(compress.o.payload.data.as_value()),
+                    piece_last.eq(compress.o.payload.last),
                     compress.i.valid.eq(vectors.valid),
                     compress.o.ready.eq(piece.ready),
                     vectors.ready.eq(compress.i.ready),

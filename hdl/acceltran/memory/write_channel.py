@@ -136,6 +136,7 @@ class WriteChannel(SharedComponent):
         sent = Signal(8)  # beats of the present burst
         load = Signal()
         beat = queue.o.payload
+        from_first, to_last = Signal(self.words), Signal(self.words)
         m.d.comb += [
             load.eq(lengths.o.valid & queue.o.valid & (~axi.wvalid | axi.wready)),
             queue.o.ready.eq(load),
@@ -151,8 +152,16 @@ class WriteChannel(SharedComponent):
                 sent.eq(Mux(lengths.o.ready, 0, sent + 1)),
             ]
             for word in range(self.words):
-                valid = (beat.first <= word) & (word <= beat.last) & ~halted
-                m.d.sync += axi.wstrb.word_select(word, 8).eq(valid.replicate(8))
+                strobe = from_first[word] & to_last[word] & ~halted
+                m.d.sync += axi.wstrb.word_select(word, 8).eq(strobe.replicate(8))
+        with m.Switch(beat.first):
+            for first in range(self.words):
+                with m.Case(first):
+                    m.d.comb += from_first.eq((1 << self.words) - (1 << first))
+        with m.Switch(beat.last):
+            for last in range(self.words):
+                with m.Case(last):
+                    m.d.comb += to_last.eq((2 << last) - 1)
 
         m.d.comb += [
             axi.bready.eq(1),

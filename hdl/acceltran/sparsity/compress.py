@@ -2,7 +2,7 @@
 
 from math import gcd
 
-from amaranth import Array, Cat, Module, Mux, Signal
+from amaranth import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
@@ -164,7 +164,7 @@ class Compress(SharedComponent):
                 self.o.payload.last.eq(flush_words),
             ]
         with m.Elif(turn_valid & move):
-            merged = Cat(Mux(turn_fill > k, held[k], turn_values[k]) for k in range(group))
+            merged = Cat(Mux(_exceeds(turn_fill, k), held[k], turn_values[k]) for k in range(group))
             m.d.sync += [
                 flush.eq(turn_end & (remainder != 0)),
                 flush_words.eq(Array(needed)[remainder]),
@@ -176,9 +176,14 @@ class Compress(SharedComponent):
                     self.o.payload.last.eq(self.words - 1),
                 ]
             for k in range(group):
-                fresh = Mux(remainder > k, turn_values[k], 0)
-                m.d.sync += held[k].eq(Mux(~full & (turn_fill > k), held[k], fresh))
+                fresh = Mux(_exceeds(remainder, k), turn_values[k], 0)
+                m.d.sync += held[k].eq(Mux(~full & _exceeds(turn_fill, k), held[k], fresh))
         return m
+
+
+def _exceeds(value: Signal, limit: int) -> Value:
+    """``value > limit``, without a comparison that is always false."""
+    return value > limit if limit < (1 << len(value)) - 1 else Const(0, 1)
 
 
 def _any(values):
