@@ -117,7 +117,7 @@ def _golden(encoder: QuantizedEncoder, job: Job) -> EncoderResult:
     saturated: Counter[str] = Counter()
     dense = effectual = 0
     depth = len(encoder.layers)
-    with stage("Golden models", len(x) * depth) as update:
+    with stage("Golden models", len(x) * depth, "layers") as update:
         for b, length in enumerate(job.lengths):
             rows = x[b : b + 1, :length]
             for n, layer in enumerate(encoder.layers):
@@ -152,7 +152,7 @@ def _simulate(
     try:
         with stage("Compiling the simulator"):
             simulator = build_simulator(verilog, axi_data_bits=config.memory.axi_data_bits)
-        with stage("RTL", len(commands)) as update:
+        with stage("RTL", len(commands), "commands") as update:
             result = simulate(
                 simulator,
                 image=program.image,

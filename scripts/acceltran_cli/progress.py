@@ -11,23 +11,27 @@ __all__ = ["stage"]
 
 
 @contextmanager
-def stage(name: str, total: int | None = None) -> Iterator[Callable[[int, str], None]]:
+def stage(
+    name: str, total: int | None = None, unit: str = "steps"
+) -> Iterator[Callable[[int, str], None]]:
     """Show that a stage of the work runs; yields a function of the steps done and a remark.
 
     Standard error has to be a terminal, else nothing is shown.
     """
     layout = None if total else "{desc} ..."
     shown = sys.stderr.isatty()
-    # Terminals of programs may have a width of 0, which tqdm takes for "show nothing".
+    # Terminals that programs open may have no size, which tqdm takes for "show nothing".
     columns = (os.get_terminal_size(sys.stderr.fileno()).columns if shown else 0) or 80
     with tqdm(
         desc=name,
         total=total,
+        unit=f" {unit}",
         leave=False,
         file=sys.stderr,
         disable=not shown,
         bar_format=layout,
         ncols=columns,
+        nrows=24,
     ) as bar:
         if not total:
             bar.refresh()
