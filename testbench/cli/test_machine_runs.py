@@ -1,0 +1,128 @@
+"""What commands make of a machine: `run` with the interpreter in place of the Verilog."""
+
+import json
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from acceltran.arch.config import ConfigError
+from acceltran.arch.presets import TINY
+from acceltran.arch.registers import COUNTERS, ErrorCause
+from acceltran_cli import encoder_run
+from acceltran_sim.program.interpreter import interpret
+from acceltran_sim.rtl.simulator import SimulationError, SimulationResult
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine whose results a test may change."""
+    changes = types.SimpleNamespace(cause=ErrorCause.NONE, command=0, flip=None, seen={})
+
+    def simulate(simulator, *, image, base, program, commands, seed, stall, progress):
+        changes.seen = {"seed": seed, "stall": stall}
+        progress(commands, 1000)
+        run = interpret(TINY, base, image, program, commands * 128)
+        memory = bytearray(run.dram)
+        if changes.flip is not None:
+            memory[program + changes.flip - base] ^= 1
+        return SimulationResult(
+            image=bytes(memory),
+            counters={name: n + 1000 for n, (name, _) in enumerate(COUNTERS)},
+            error_cause=changes.cause,
+            error_command=changes.command,
+            commands_done=commands,
+        )
+
+    module = types.ModuleType("acceltran.generate")
+    module.generate_verilog = lambda config: "module acceltran; endmodule"  # type: ignore
+    monkeypatch.setitem(sys.modules, "acceltran.generate", module)
+    monkeypatch.setattr(encoder_run, "build_simulator", lambda *_, **__: None)
+    monkeypatch.setattr(encoder_run, "simulate", simulate)
+    return changes
+
+
+@pytest.fixture
+def rtl(arguments):
+    """A run on the machine."""
+    return [*arguments[:-2], "--backend", "rtl", *arguments[-2:]]
+
+
+def test_output(acceltran, arguments, rtl, machine):
+    assert acceltran(*arguments).code == 0
+    with np.load(arguments[-1]) as y:
+        expected = {name: y[name] for name in y.files}
+    answer = acceltran(*rtl, "--seed", 7, "--stall", 0.25)
+    assert (answer.code, answer.stderr) == (0, "")
+    assert machine.seen == {"seed": 7, "stall": 0.25}
+    with np.load(arguments[-1]) as y:
+        names = [f"counter_{name}" for name, _ in COUNTERS]
+        assert set(y.files) == {*expected, *names, "counter_products_dense"}
+        for name, array in expected.items():
+            assert (y[name] == array).all()
+        for n, name in enumerate(names):
+            assert y[name].dtype == np.uint64 and y[name].shape == () and y[name] == n + 1000
+        assert y["counter_products_dense"].dtype == np.uint64
+
+
+def test_summary(acceltran, rtl, machine):
+    lines = acceltran(*rtl).stdout.splitlines()
+    assert lines[0] == "2 x 9 x 32, 2 layers, rtl, tiny, 4.16"
+    assert lines[1] == "cycles       1,000 (0.001 ms at 700 MHz)"
+    assert lines[2] == "multipliers  64, used 1.6% of the time"
+    assert lines[4] == "DRAM         1,019 bytes read, 1,020 bytes written"
+    assert lines[5] == "check        RTL = golden, bit for bit"
+    content = json.loads(acceltran(*rtl, "--json").stdout)
+    assert content["cycles"] == 1000 and content["rtl_equals_golden"] is True
+    assert content["multiplier_utilisation"] == 1001 / 64000
+    assert content["counters"]["dma_write_bytes"] == 1020
+
+
+def test_difference(acceltran, rtl, machine):
+    machine.flip = -64
+    answer = acceltran(*rtl)
+    assert (answer.code, answer.stdout) == (1, "")
+    assert answer.stderr.startswith(
+        "Error: RTL and golden models differ in 1 of 576 values, the first at batch 1, row 3,"
+    )
+    assert answer.stderr.count("\n") == 1 and not rtl[-1].exists()
+
+
+def test_machine_error(acceltran, rtl, machine):
+    machine.cause, machine.command = ErrorCause.DRAM_REGION, 0
+    answer = acceltran(*rtl)
+    assert (answer.code, answer.stdout) == (3, "")
+    assert answer.stderr.startswith(
+        "Error: The machine stopped with DRAM_REGION at command 0: LOAD signal=0 dram_address="
+    )
+    assert answer.stderr.count("\n") == 1 and not rtl[-1].exists()
+
+
+def test_simulator_error(acceltran, rtl, machine, monkeypatch):
+    def fail(*_, **__):
+        raise SimulationError("Verilator failed:\n%Error: x")
+
+    monkeypatch.setattr(encoder_run, "build_simulator", fail)
+    answer = acceltran(*rtl)
+    assert (answer.code, answer.stdout) == (1, "")
+    assert answer.stderr == (
+        "Error: Verilator failed: %Error: x"
+        " (this is a bug; acceltran --traceback COMMAND ... shows where)\n"
+    )
+
+
+def test_machines_that_cannot_be_generated(acceltran, rtl, machine, monkeypatch):
+    def refuse(config):
+        raise ConfigError("array.pes must be x")
+
+    monkeypatch.setattr(sys.modules["acceltran.generate"], "generate_verilog", refuse)
+    answer = acceltran(*rtl)
+    assert (answer.code, answer.stderr) == (2, "Error: array.pes must be x\n")
+
+
+def test_missing_compiler(acceltran, rtl, machine, monkeypatch):
+    monkeypatch.setattr(encoder_run.shutil, "which", lambda name: None)
+    answer = acceltran(*rtl)
+    message = "Error: The backend rtl needs g++, which this machine lacks\n"
+    assert (answer.code, answer.stderr) == (2, message)
