@@ -94,7 +94,7 @@ class ClusterWithBuffers(wiring.Component):
         for write, port in zip(cluster.writes, activations.writes[:pes], strict=True):
             connect(m, write, port)
         connect(m, flipped(self.orders), cluster.orders)
-        m.d.comb += self.out_of_range.eq(activations.out_of_range | weights.out_of_range)
+        m.d.comb += self.out_of_range.eq((activations.out_of_range | weights.out_of_range).any())
         for name in ("done", *self.COUNTERS):
             m.d.comb += getattr(self, name).eq(getattr(cluster, name))
         return m

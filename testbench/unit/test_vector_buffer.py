@@ -92,7 +92,7 @@ class Monitor:
         dut = self.dut
         strobes = (dut.out_of_range, dut.read_count, dut.write_count)
         assert tuple(int(strobe.value) for strobe in strobes) == self.outputs
-        outside, reads, writes = False, 0, {}
+        outside, reads, writes = 0, 0, {}
         for n in range(parameters()["writers"]):
             payload = self.transfer(f"writes__{n}")
             if payload is not None:
@@ -100,17 +100,17 @@ class Monitor:
                 if address < self.depth:
                     assert address not in writes
                     writes[address] = vector
-                outside |= address >= self.depth
+                outside |= (address >= self.depth) << (len(self.handles) + n)
         write_count = sum(
             bool(dut[f"writes__{n}__valid"].value and dut[f"writes__{n}__ready"].value)
             for n in range(parameters()["writers"])
         )
-        for kind, n in self.handles:
+        for port, (kind, n) in enumerate(self.handles):
             name = f"{kind}__{n}"
             address = self.transfer(f"{name}__request")
             if address is not None:
                 reads += kind == "reads"
-                outside |= address >= self.depth
+                outside |= (address >= self.depth) << port
                 answer = self.memory.get(address) if address < self.depth else 0
                 if address in writes:
                     answer = None  # undefined
@@ -126,7 +126,7 @@ class Monitor:
                     answer = answer if answer is None else answer >> VALUE_BITS
                 assert answer is None or observed == answer
         self.memory.update(writes)
-        self.outputs = (int(outside), reads, write_count)
+        self.outputs = (outside, reads, write_count)
         self.cycle += 1
 
     async def run(self):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth import Module, Signal, Value
+from amaranth import Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -47,7 +47,7 @@ class CommandQueue(SharedComponent):
     idle : ``Out(1)``
         No command is held or under way, and no signal is.
     oldest : ``Out(COMMAND_INDEX_WIDTH)``
-        Index of the oldest command that is under way.
+        Index of the oldest command that is under way, or else of the one that waits to start.
     """
 
     IN_FLIGHT = 4
@@ -115,7 +115,7 @@ class CommandQueue(SharedComponent):
             flight.o.ready.eq(self.done),
             self.busy.eq(flight.level != 0),
             self.waiting.eq(gate.waiting & ~self.busy),
-            self.oldest.eq(flight.o.payload.index),
+            self.oldest.eq(Mux(self.busy, flight.o.payload.index, header.index)),
         ]
         m.d.sync += [
             self.signal.valid.eq(self.done & flight.o.payload.signal_enable),

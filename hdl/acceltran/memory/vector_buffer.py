@@ -47,8 +47,9 @@ class VectorBuffer(SharedComponent):
     reads : ``Out(ReadPort(fmt, tile)).array(readers)``
     mask_reads : ``Out(MaskReadPort(tile)).array(mask_readers)``
     writes : ``In(stream.Signature(BufferWrite(fmt, tile))).array(writers)``
-    out_of_range : ``Out(1)``
-        An access at or beyond ``depth`` was taken in the cycle before.
+    out_of_range : ``Out(readers + mask_readers + writers)``
+        One bit per port, in this order: an access at or beyond ``depth`` was taken in the cycle
+        before.
     read_count, write_count : ``Out(range(...))``
         Vectors whose values were read, and vectors written; taken in the cycle before.
     """
@@ -101,7 +102,7 @@ class VectorBuffer(SharedComponent):
             "reads": Out(ReadPort(fmt, tile)).array(readers),
             "mask_reads": Out(MaskReadPort(tile)).array(mask_readers),
             "writes": In(stream.Signature(BufferWrite(fmt, tile))).array(writers),
-            "out_of_range": Out(1),
+            "out_of_range": Out(readers + mask_readers + writers),
             "read_count": Out(bits_for(readers)),
             "write_count": Out(bits_for(writers)),
         })
@@ -137,8 +138,8 @@ class VectorBuffer(SharedComponent):
                 inside.eq(Cat(address < self.depth for address in addresses)),
                 *(request.ready.eq(taken[n]) for n, request in enumerate(requests)),
             ]
-            strobe = Signal(name=f"{kind}_outside")
-            m.d.sync += strobe.eq((taken & ~inside).any())
+            strobe = Signal(len(requests), name=f"{kind}_outside")
+            m.d.sync += strobe.eq(taken & ~inside)
             outside.append(strobe)
             return grants, inside
 
@@ -223,7 +224,7 @@ class VectorBuffer(SharedComponent):
                 bank.write_keep.eq(keep),
             ]
 
-        m.d.comb += self.out_of_range.eq(Cat(outside).any())
+        m.d.comb += self.out_of_range.eq(Cat(outside))
         for count, ports in (
             (self.read_count, [port.request for port in self.reads]),
             (self.write_count, self.writes),

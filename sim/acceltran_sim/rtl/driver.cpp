@@ -76,6 +76,11 @@ class Machine {
         memory_.assign(std::istreambuf_iterator<char>(file), {});
         top_->aclk = 0;
         top_->aresetn = 0;
+        top_->s_axil_awprot = top_->s_axil_arprot = 0;
+        top_->s_axil_awvalid = top_->s_axil_wvalid = top_->s_axil_bready = 0;
+        top_->s_axil_arvalid = top_->s_axil_rready = 0;
+        top_->m_axi_arready = top_->m_axi_awready = top_->m_axi_wready = 0;
+        top_->m_axi_rvalid = top_->m_axi_bvalid = 0;
         for (int n = 0; n < 4; ++n) tick();
         top_->aresetn = 1;
         tick();

@@ -1,0 +1,118 @@
+# amaranth: UnusedElaboratable=no
+"""Write the Verilog of a machine, and what its users need beside it."""
+
+import json
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from acceltran.arch.config import AcceleratorConfig, ConfigError
+from acceltran.arch.registers import COUNTERS, REGISTERS, counter_address
+from acceltran.compute.epilogue import Epilogue
+from acceltran.documents import c_header, registers_markdown
+from acceltran.library import Library, signature_ports
+from acceltran.lint_waivers import LINT_WAIVERS
+from acceltran.memory.vector_buffer import VectorBuffer
+from acceltran.netlist_summary import summarise
+from acceltran.pe import LANES
+from acceltran.top import AccelTran
+
+__all__ = ["check_supported", "generate_verilog", "write_outputs"]
+
+TOP = "acceltran"
+
+
+def check_supported(config: AcceleratorConfig) -> None:
+    """Raise ConfigError for a legal machine that this version cannot build yet."""
+    rules: tuple[tuple[str, int, int], ...] = (
+        ("array.pes / array.pes_per_cluster", config.array.clusters, 1),
+        ("memory.axi_masters", config.memory.axi_masters, 1),
+        ("datapath.weight_window", config.datapath.weight_window, 0),
+        ("datapath.multipliers", config.datapath.multipliers, config.datapath.tile),
+    )
+    for name, value, supported in rules:
+        if value != supported:
+            raise ConfigError(f"{name} must be {supported} in this version, not {value}")
+
+
+def _header(config: AcceleratorConfig) -> str:
+    lines = [f"AccelTran {metadata.version('acceltran')}, generated Verilog. Configuration:"]
+    for group, fields in config.as_dict().items():
+        values = ", ".join(f"{name} = {value}" for name, value in fields.items())
+        lines.append(f"  {group}: {values}")
+    return "".join(f"// {line}\n" for line in lines)
+
+
+def generate_verilog(config: AcceleratorConfig) -> str:
+    """Verilog of the machine, top module ``acceltran``; the same text for the same configuration.
+
+    Raises ConfigError if this version cannot build it.
+    """
+    check_supported(config)
+    return _header(config) + Library().convert_verilog(AccelTran(config=config), name=TOP)
+
+
+def _latencies(config: AcceleratorConfig) -> dict[str, int]:
+    """Cycles from input to output of the units on the way of a product."""
+    datapath = config.datapath
+    lane_type = LANES[datapath.lane]
+    lane = lane_type(
+        fmt=config.fmt,
+        tile=datapath.tile,
+        inner=config.limits.inner,
+        tile_rows=datapath.tile_rows,
+        partial_sums=datapath.partial_sums,
+    )
+    return {
+        "lane": lane.LATENCY,
+        "epilogue": Epilogue.LATENCY,
+        "buffer_read": VectorBuffer.READ_LATENCY,
+    }
+
+
+def _sidecar(config: AcceleratorConfig, preset: str, verilog: str) -> dict[str, Any]:
+    summary = summarise(verilog, TOP)
+    return {
+        "name": TOP,
+        "version": metadata.version("acceltran"),
+        "preset": preset,
+        "configuration": config.as_dict(),
+        "ports": {
+            name: {"width": len(signal), "direction": direction.name.lower()}
+            for name, (signal, direction) in signature_ports(AccelTran(config=config)).items()
+        },
+        "registers": {register.name: register.address for register in REGISTERS},
+        "counters": {name: counter_address(name) for name, _ in COUNTERS},
+        "latencies": _latencies(config),
+        "totals": {
+            "lane_multipliers": config.multipliers,
+            "multipliers": summary["multipliers"],
+            "memories": summary["memories"],
+            "memory_bits": summary["memory_bits"],
+        },
+        "modules": summary["modules"],
+    }
+
+
+def write_outputs(config: AcceleratorConfig, preset: str, folder: Path) -> list[Path]:
+    """Write ``acceltran.v``, ``.json``, ``.h``, ``registers.md`` and ``lint.vlt`` into ``folder``.
+
+    Byte-identical for the same input, whatever the folder. Returns the paths. Raises ConfigError,
+    before anything is written, if this version cannot build the machine.
+    """
+    verilog = generate_verilog(config)
+    sidecar = _sidecar(config, preset, verilog)
+    texts = {
+        "acceltran.v": verilog,
+        "acceltran.json": json.dumps(sidecar, indent=2) + "\n",
+        "acceltran.h": c_header(),
+        "registers.md": registers_markdown(),
+        "lint.vlt": LINT_WAIVERS,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, text in texts.items():
+        path = folder / name
+        path.write_text(text)
+        paths.append(path)
+    return paths
