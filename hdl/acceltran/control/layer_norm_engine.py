@@ -35,8 +35,7 @@ class LayerNormEngine(SharedComponent):
     Gamma and beta are read once per command into a local memory, and replayed for every row. A
     row is read whole before any of it is written, so the target may be one of the sources.
 
-    Throughput is that of the unit, at most one vector in 2 cycles; a command begins with
-    ``2 * blocks`` reads of gamma and beta.
+    Throughput is that of the unit; a command begins with ``2 * blocks`` reads of gamma and beta.
 
     Parameters
     ----------

@@ -8,12 +8,14 @@ from amaranth.lib.wiring import In, Out
 
 from acceltran.arch.commands import Opcode
 from acceltran.arch.fixed_point import FixedPoint
-from acceltran.compute.softmax import Softmax
+from acceltran.compute.softmax import Scores, Softmax
 from acceltran.control.command_layout import command_layout
 from acceltran.library import SharedComponent
 from acceltran.memory.ports import BufferWrite, ReadPort
+from acceltran.memory.queue import Queue
 from acceltran.memory.row_walker import RowWalker
 from acceltran.memory.vector_reader import VectorReader
+from acceltran.numeric.vector import Vector
 
 __all__ = ["SoftmaxCommand", "SoftmaxEngine"]
 
@@ -34,7 +36,8 @@ class SoftmaxEngine(SharedComponent):
     Rows are dealt to ``units`` softmax units in turn, and their results collected in the same
     order. A row is read whole before any of it is written, so the target may be the source.
 
-    Throughput is that of the units, at most one vector per cycle.
+    Throughput is that of all units together, at most one vector per cycle: several units have
+    queues of a row at both ends, so that one takes a row while another gets the next.
 
     Parameters
     ----------
@@ -111,7 +114,7 @@ class SoftmaxEngine(SharedComponent):
             source.o.ready.eq(reader.addresses.ready),
         ]
 
-        units = []
+        sources, results = [], []  # streams into and out of the units
         for index in range(self.units):
             unit = Softmax(fmt=self.fmt, tile=self.tile, width=self.width, sequence=self.sequence)
             m.submodules[f"unit_{index}"] = unit
@@ -121,9 +124,19 @@ class SoftmaxEngine(SharedComponent):
                 unit.keys.eq(command.body.keys),
                 unit.blocks.eq(command.body.blocks),
                 unit.threshold.eq(command.threshold),
-                unit.i.payload["values"].eq(reader.vectors.payload["values"]),
             ]
-            units.append(unit)
+            if self.units == 1:
+                sources.append(unit.i)
+                results.append(unit.o)
+                continue
+            longest = self.sequence // self.tile
+            before = Queue(shape=Scores(self.fmt, self.tile), depth=longest)
+            behind = Queue(shape=Vector(self.fmt, self.tile), depth=longest)
+            m.submodules[f"before_{index}"], m.submodules[f"behind_{index}"] = before, behind
+            wiring.connect(m, before.o, unit.i)
+            wiring.connect(m, unit.o, behind.i)
+            sources.append(before.i)
+            results.append(behind.o)
 
         feeding, collecting = Signal(range(max(2, self.units))), Signal(range(max(2, self.units)))
         fed = Signal(16)  # vectors of the row that the unit `feeding` has got
@@ -131,12 +144,14 @@ class SoftmaxEngine(SharedComponent):
         def following(turn: Signal) -> Value:
             return Mux(turn == self.units - 1, 0, turn + 1)
 
+        for scores in sources:
+            m.d.comb += scores.payload["values"].eq(reader.vectors.payload["values"])
         with m.Switch(feeding):
-            for index, unit in enumerate(units):
+            for index, scores in enumerate(sources):
                 with m.Case(index):
                     m.d.comb += [
-                        unit.i.valid.eq(reader.vectors.valid),
-                        reader.vectors.ready.eq(unit.i.ready),
+                        scores.valid.eq(reader.vectors.valid),
+                        reader.vectors.ready.eq(scores.ready),
                     ]
         with m.If(reader.vectors.valid & reader.vectors.ready):
             m.d.sync += fed.eq(fed + 1)
@@ -144,17 +159,17 @@ class SoftmaxEngine(SharedComponent):
                 m.d.sync += [fed.eq(0), feeding.eq(following(feeding))]
 
         m.d.comb += self.write.payload.address.eq(target.o.payload.address)
-        offers = Array(unit.o.valid for unit in units)
-        results = Array(Value.cast(unit.o.payload) for unit in units)
+        offers = Array(result.valid for result in results)
+        vectors = Array(Value.cast(result.payload) for result in results)
         m.d.comb += [
             self.write.valid.eq(target.o.valid & offers[collecting]),
-            Value.cast(self.write.payload.vector).eq(results[collecting]),
+            Value.cast(self.write.payload.vector).eq(vectors[collecting]),
             target.o.ready.eq(self.write.valid & self.write.ready),
         ]
         with m.Switch(collecting):
-            for index, unit in enumerate(units):
+            for index, result in enumerate(results):
                 with m.Case(index):
-                    m.d.comb += unit.o.ready.eq(target.o.valid & self.write.ready)
+                    m.d.comb += result.ready.eq(target.o.valid & self.write.ready)
         with m.If(self.write.valid & self.write.ready):
             with m.If(target.o.payload.row_end):
                 m.d.sync += collecting.eq(following(collecting))
