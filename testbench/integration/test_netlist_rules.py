@@ -3,6 +3,8 @@
 
 import pytest
 
+from acceltran.arch.fixed_point import FixedPoint
+from acceltran.control.vector_engine import VectorEngine
 from acceltran.library import Library
 from acceltran.lint_waivers import LINT_WAIVERS
 from acceltran.memory.ram import Ram
@@ -33,9 +35,12 @@ endmodule
 """
 
 
-# Units without streams, which have no contract to prove.
+# Units without streams, which have no contract to prove, and those with a proof of their own.
 MORE_UNITS = {
     "ram": lambda: Ram(width=20, depth=100),
+    "vector_engine": lambda: VectorEngine(
+        fmt=FixedPoint(int_bits=4, frac_bits=8), tile=4, width=2, sequence=24, hidden=16, units=2
+    ),
 }
 ALL_UNITS = {**UNITS, **MORE_UNITS}
 
