@@ -1,0 +1,99 @@
+"""`acceltran run` and `classify` on the Verilog of the smallest machine."""
+
+import dataclasses
+import functools
+import json
+
+import numpy as np
+import pytest
+
+import acceltran.generate
+from acceltran_cli import encoder_run
+from acceltran_sim.program.builder import build
+
+
+@pytest.fixture(scope="module")
+def once():
+    """Generates the Verilog of a machine once for all tests."""
+    return functools.cache(acceltran.generate.generate_verilog)
+
+
+@pytest.fixture
+def rtl(arguments, once, monkeypatch):
+    """A run on the Verilog."""
+    monkeypatch.setattr(acceltran.generate, "generate_verilog", once)
+    return [*arguments[:-2], "--backend", "rtl", *arguments[-2:]]
+
+
+def arrays(path):
+    with np.load(path) as content:
+        return {name: content[name] for name in content.files}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("--sparsity", 0.5, "--stall", 0.6, "--seed", 5),
+        ("--threshold", 1e9, "--order", "kijb"),
+        ("--layers", 1, "--order", "jikb", "--stall", 0.9),
+    ],
+)
+def test_equals_golden(acceltran, arguments, rtl, options):
+    content = json.loads(acceltran(*arguments, *options, "--json").stdout)
+    expected = arrays(arguments[-1])
+    answer = acceltran(*rtl, *options, "--json")
+    assert (answer.code, answer.stderr) == (0, "")
+    summary = json.loads(answer.stdout)
+    assert summary["rtl_equals_golden"] is True
+    result = arrays(rtl[-1])
+    for name, array in expected.items():
+        assert (result[name] == array).all() and result[name].dtype == array.dtype
+    counters = {name: int(result[f"counter_{name}"]) for name in summary["counters"]}
+    assert counters == summary["counters"]
+    assert counters["cycles"] == summary["cycles"] > 0
+    assert counters["products_effectual"] == content["products_effectual"]
+    assert counters["multiplier_cycles"] >= counters["products_effectual"]
+    assert result["counter_products_dense"] == content["products_dense"]
+    assert counters["dma_write_bytes"] == 13 * 2 * 40
+
+
+def test_machine_error(acceltran, rtl, monkeypatch):
+    def spoil(*args, **options):
+        program = build(*args, **options)
+        image = bytearray(program.image)
+        start = program.program_address - program.base
+        image[start + 5 * 128] = 0xFF
+        return dataclasses.replace(program, image=bytes(image))
+
+    monkeypatch.setattr(encoder_run, "build", spoil)
+    answer = acceltran(*rtl)
+    assert (answer.code, answer.stdout) == (3, "")
+    assert answer.stderr.startswith(
+        "Error: The machine stopped with ILLEGAL_COMMAND at command 5: "
+    )
+    assert not rtl[-1].exists()
+
+
+def test_refuses_machines_that_cannot_be_built_yet(acceltran, rtl):
+    answer = acceltran(*rtl, "--preset", "edge")
+    assert (answer.code, answer.stdout) == (2, "")
+    assert answer.stderr == (
+        "Error: array.pes / array.pes_per_cluster must be 1 in this version, not 16\n"
+    )
+    assert not rtl[-1].exists()
+
+
+def test_classify(acceltran, rtl):
+    answer = acceltran("classify", "a fine film")
+    assert (answer.code, answer.stderr) == (0, "")
+    lines = answer.stdout.splitlines()
+    assert lines[0].startswith("positive ") and lines[0].endswith("a fine film")
+    assert [line.split()[0] for line in lines[1:]] == [
+        "cycles",
+        "multipliers",
+        "products",
+        "DRAM",
+        "check",
+    ]
+    assert lines[-1].endswith("RTL = golden, bit for bit")
