@@ -120,7 +120,9 @@ class Axi4(_Axi4Signature):
         super().__init__(data_bits, id_bits, members)
 
 
-def prefixed(prefix: str, signature: wiring.Signature) -> dict[str, wiring.Member]:
+def prefixed(
+    prefix: str, signature: wiring.Signature | wiring.FlippedSignature
+) -> dict[str, wiring.Member]:
     """Members of ``signature`` with ``prefix`` before each name, to be ports of a top module."""
     return {f"{prefix}{name}": member for name, member in signature.members.items()}
 
