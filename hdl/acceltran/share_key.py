@@ -50,9 +50,16 @@ def _label(value: Any) -> str | None:
     if isinstance(value, (bool, int)) and not isinstance(value, Enum):
         return str(int(value)).replace("-", "m")
     if isinstance(value, str):
-        return value
+        return f"_{value}"
+    if isinstance(value, data.Layout):
+        named = type(value).__module__ != data.__name__
+        return f"_{type(value).__name__}" if named else str(value.size)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        labels = [_label(getattr(value, field.name)) for field in dataclasses.fields(value)]
-        if len(labels) <= 3 and None not in labels:
+        fields = dataclasses.fields(value)
+        if len(fields) > 3:
+            name = getattr(value, "name", None)
+            return f"_{name}" if isinstance(name, str) else None
+        labels = [_label(getattr(value, field.name)) for field in fields]
+        if None not in labels:
             return "_".join(filter(None, labels))
     return None

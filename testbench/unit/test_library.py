@@ -13,6 +13,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from acceltran.arch.fixed_point import FixedPoint
+from acceltran.arch.function_tables import load_table
 from acceltran.library import Library, LibraryError, SharedComponent
 from acceltran.memory.queue import Queue
 from acceltran.memory.ram import Ram
@@ -128,7 +129,7 @@ def test_tells_layouts_apart():
                 wiring.connect(m, queue.o, wiring.flipped(getattr(self, f"o{n}")))
             return m
 
-    assert convert(Top()) == {"pair_Queue_depth2": 1, "pair_Queue_depth2_2": 1}
+    assert convert(Top()) == {"pair_Queue_shape8_depth2": 1, "pair_Queue_shape8_depth2_2": 1}
 
 
 def test_leaves_empty_fields_out():
@@ -143,6 +144,17 @@ def test_names_number_formats():
     fmt = FixedPoint(int_bits=4, frac_bits=16)
     _, label = share_key(Counter, {"fmt": fmt, "lanes": 2, "offset": -1, "steps": [1, 2]})
     assert label == "Counter_fmt4_16_lanes2_offsetm1"
+
+
+def test_names_tables_choices_and_layouts():
+    class Pixel(data.StructLayout):
+        def __init__(self):
+            super().__init__({"red": 5})
+
+    table = load_table("gelu", FixedPoint(int_bits=4, frac_bits=16))
+    shapes = {"pixel": Pixel(), "pair": data.StructLayout({"a": 3, "b": 4})}
+    _, label = share_key(Counter, {"table": table, "lane": "dot", **shapes})
+    assert label == "Counter_table_gelu_lane_dot_pixel_Pixel_pair7"
 
 
 def test_follows_a_renamed_domain():
