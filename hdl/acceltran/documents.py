@@ -46,6 +46,8 @@ def c_header() -> str:
     lines.append("")
     for name in (
         "IDENTIFIER",
+        "VERSION",
+        "WATCHDOG_DEFAULT",
         "CONTROL_START",
         "CONTROL_SOFT_RESET",
         "CONTROL_INTERRUPT_ENABLE",

@@ -2,6 +2,7 @@
 """Write the Verilog of a machine, and what its users need beside it."""
 
 import json
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from acceltran.compute.epilogue import Epilogue
 from acceltran.documents import c_header, registers_markdown
 from acceltran.library import Library, signature_ports
 from acceltran.lint_waivers import LINT_WAIVERS
+from acceltran.memory.ram import Ram
 from acceltran.memory.vector_buffer import VectorBuffer
-from acceltran.netlist_summary import summarise
+from acceltran.netlist_summary import RAM, summarise
 from acceltran.pe import LANES
 from acceltran.top import AccelTran
 
@@ -48,8 +50,12 @@ def generate_verilog(config: AcceleratorConfig) -> str:
 
     Raises ConfigError if this version cannot build it.
     """
+    return _convert(config, Library())
+
+
+def _convert(config: AcceleratorConfig, library: Library) -> str:
     check_supported(config)
-    return _header(config) + Library().convert_verilog(AccelTran(config=config), name=TOP)
+    return _header(config) + library.convert_verilog(AccelTran(config=config), name=TOP)
 
 
 def _latencies(config: AcceleratorConfig) -> dict[str, int]:
@@ -70,8 +76,11 @@ def _latencies(config: AcceleratorConfig) -> dict[str, int]:
     }
 
 
-def _sidecar(config: AcceleratorConfig, preset: str, verilog: str) -> dict[str, Any]:
+def _sidecar(
+    config: AcceleratorConfig, preset: str, verilog: str, classes: Mapping[str, type]
+) -> dict[str, Any]:
     summary = summarise(verilog, TOP)
+    summaries = {TOP: AccelTran, RAM: Ram, **classes}
     return {
         "name": TOP,
         "version": metadata.version("acceltran"),
@@ -86,11 +95,16 @@ def _sidecar(config: AcceleratorConfig, preset: str, verilog: str) -> dict[str, 
         "latencies": _latencies(config),
         "totals": {
             "lane_multipliers": config.multipliers,
-            "multipliers": summary["multipliers"],
-            "memories": summary["memories"],
+            "multipliers": summary["multiplications"],
+            "memories": summary["memory_count"],
             "memory_bits": summary["memory_bits"],
         },
-        "modules": summary["modules"],
+        "memories": summary["memories"],
+        "name_map": summary["instances"],
+        "modules": {
+            name: {"instances": count, "purpose": (summaries[name].__doc__ or "").splitlines()[0]}
+            for name, count in summary["modules"].items()
+        },
     }
 
 
@@ -100,8 +114,9 @@ def write_outputs(config: AcceleratorConfig, preset: str, folder: Path) -> list[
     Byte-identical for the same input, whatever the folder. Returns the paths. Raises ConfigError,
     before anything is written, if this version cannot build the machine.
     """
-    verilog = generate_verilog(config)
-    sidecar = _sidecar(config, preset, verilog)
+    library = Library()
+    verilog = _convert(config, library)
+    sidecar = _sidecar(config, preset, verilog, library.classes)
     texts = {
         "acceltran.v": verilog,
         "acceltran.json": json.dumps(sidecar, indent=2) + "\n",

@@ -135,6 +135,11 @@ class Library:
         return dict(self._count)
 
     @property
+    def classes(self) -> dict[str, type]:
+        """Class of each emitted module by name."""
+        return {module.name: key[0] for key, module in self._modules.items()}
+
+    @property
     def sources(self) -> str:
         """Hand-written modules that the last conversion instantiates."""
         return "\n".join(self._sources.values())
