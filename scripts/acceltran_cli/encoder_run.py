@@ -21,7 +21,8 @@ from acceltran_sim.program.image import Program
 from acceltran_sim.program.job import Job
 from acceltran_sim.program.products import DEFAULT_ORDER
 from acceltran_sim.program.quantize import quantize
-from acceltran_sim.rtl.simulator import SimulationError, build_simulator, simulate
+from acceltran_sim.rtl.machine import find_simulator, make_simulator
+from acceltran_sim.rtl.simulator import SimulationError, simulate
 
 __all__ = ["EncoderRun", "prepare", "run_encoder"]
 
@@ -143,15 +144,17 @@ def _simulate(
     for tool in ("g++", "make"):
         if shutil.which(tool) is None:
             raise InputError(f"The backend rtl needs {tool}, which this machine lacks")
-    # Amaranth takes a moment to import: commands that need no Verilog do without.
-    from acceltran.generate import generate_verilog
-
-    with stage("Generating Verilog"):
-        verilog = generate_verilog(config)
     commands = program.commands
     try:
-        with stage("Compiling the simulator"):
-            simulator = build_simulator(verilog, axi_data_bits=config.memory.axi_data_bits)
+        simulator = find_simulator(config)
+        if simulator is None:
+            # Amaranth takes a moment to import: runs of a machine that is known do without.
+            from acceltran.generate import generate_verilog
+
+            with stage("Generating Verilog"):
+                verilog = generate_verilog(config)
+            with stage("Compiling the simulator, once for each machine"):
+                simulator = make_simulator(config, verilog)
         with stage("RTL", len(commands), "commands") as update:
             result = simulate(
                 simulator,

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from acceltran.arch.config import AcceleratorConfig
+from acceltran_cli.inputs import check_folder
 from acceltran_cli.options import choose_config, set_option
 from acceltran_cli.progress import stage
 from acceltran_sim.errors import InputError
@@ -17,8 +18,7 @@ def write_machine(config: AcceleratorConfig, preset: str, folder: Path) -> None:
     # Amaranth takes a moment to import: commands that need no Verilog do without.
     from acceltran.generate import write_outputs
 
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"Output {folder} must be a folder")
+    check_folder(folder)
     try:
         with stage("Generating Verilog"):
             write_outputs(config, preset, folder)

@@ -1,5 +1,6 @@
 """What a run starts from, read from files and checked."""
 
+import os
 from pathlib import Path
 
 from acceltran.arch.fixed_point import FixedPoint
@@ -10,7 +11,7 @@ from acceltran_sim.models.encoder_model import load_model
 from acceltran_sim.program.job import Job, load_job
 from acceltran_sim.program.quantize import quantize_model
 
-__all__ = ["check_output", "check_pruning", "load_run"]
+__all__ = ["check_folder", "check_output", "check_pruning", "load_run"]
 
 
 def check_pruning(threshold: float | None, sparsity: float | None) -> None:
@@ -27,6 +28,17 @@ def check_output(path: Path) -> None:
         raise InputError(f"Output {path} must be a regular file")
     if not path.parent.is_dir():
         raise InputError(f"Output {path} must be writable: {path.parent} is not a folder")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"Output {path} must be writable: {path.parent} is not")
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse, before any work, a folder that cannot be made or written to."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise InputError(f"Output {folder} must be writable: {there} is not a folder")
+    if not os.access(there, os.W_OK):
+        raise InputError(f"Output {folder} must be writable: {there} is not")
 
 
 def load_run(

@@ -38,7 +38,8 @@ def machine(monkeypatch):
     module = types.ModuleType("acceltran.generate")
     module.generate_verilog = lambda config: "module acceltran; endmodule"  # type: ignore
     monkeypatch.setitem(sys.modules, "acceltran.generate", module)
-    monkeypatch.setattr(encoder_run, "build_simulator", lambda *_, **__: None)
+    monkeypatch.setattr(encoder_run, "find_simulator", lambda config: None)
+    monkeypatch.setattr(encoder_run, "make_simulator", lambda config, verilog: None)
     monkeypatch.setattr(encoder_run, "simulate", simulate)
     return changes
 
@@ -103,7 +104,7 @@ def test_simulator_error(acceltran, rtl, machine, monkeypatch):
     def fail(*_, **__):
         raise SimulationError("Verilator failed:\n%Error: x")
 
-    monkeypatch.setattr(encoder_run, "build_simulator", fail)
+    monkeypatch.setattr(encoder_run, "make_simulator", fail)
     answer = acceltran(*rtl)
     assert (answer.code, answer.stdout) == (1, "")
     assert answer.stderr == (

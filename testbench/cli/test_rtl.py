@@ -1,27 +1,18 @@
 """`acceltran run` and `classify` on the Verilog of the smallest machine."""
 
 import dataclasses
-import functools
 import json
 
 import numpy as np
 import pytest
 
-import acceltran.generate
 from acceltran_cli import encoder_run
 from acceltran_sim.program.builder import build
 
 
-@pytest.fixture(scope="module")
-def once():
-    """Generates the Verilog of a machine once for all tests."""
-    return functools.cache(acceltran.generate.generate_verilog)
-
-
 @pytest.fixture
-def rtl(arguments, once, monkeypatch):
+def rtl(arguments):
     """A run on the Verilog."""
-    monkeypatch.setattr(acceltran.generate, "generate_verilog", once)
     return [*arguments[:-2], "--backend", "rtl", *arguments[-2:]]
 
 

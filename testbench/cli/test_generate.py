@@ -1,0 +1,64 @@
+"""`acceltran generate` and `acceltran demo`."""
+
+import json
+
+FILES = ["acceltran.h", "acceltran.json", "acceltran.v", "lint.vlt", "registers.md"]
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_files(acceltran, tmp_path):
+    contents = []
+    for name in ("a", "some/where else"):
+        folder = tmp_path / name
+        answer = acceltran("generate", "tiny", "--set", "array.lanes=1", "-o", folder)
+        assert (answer.code, answer.stderr) == (0, "")
+        assert answer.stdout == f"Wrote tiny to {folder}: top module acceltran in acceltran.v\n"
+        assert names(folder) == FILES
+        contents.append([(folder / file).read_bytes() for file in FILES])
+    assert contents[0] == contents[1]
+    assert b"\nmodule acceltran(" in contents[0][2]
+    sidecar = json.loads(contents[0][1])
+    assert sidecar["preset"] == "tiny" and sidecar["configuration"]["array"]["lanes"] == 1
+
+
+def test_machines_that_cannot_be_built_yet(acceltran, tmp_path):
+    for preset in ("edge", "server"):
+        answer = acceltran("generate", preset, "-o", tmp_path / "rtl")
+        assert (answer.code, answer.stdout) == (2, "")
+        rule = "Error: array.pes / array.pes_per_cluster must be 1 in this version, not "
+        assert answer.stderr.startswith(rule) and answer.stderr.count("\n") == 1
+    assert not names(tmp_path)
+
+
+def test_refused_outputs(acceltran, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    for output in ("file", "file/rtl/more"):
+        answer = acceltran("generate", "tiny", "-o", tmp_path / output)
+        rule = f"must be writable: {tmp_path}/file is not a folder"
+        message = f"Error: Output {tmp_path}/{output} {rule}\n"
+        assert (answer.code, answer.stdout, answer.stderr) == (2, "", message)
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("acceltran.generate.write_outputs", fail)
+    answer = acceltran("generate", "tiny", "-o", tmp_path / "rtl")
+    message = f"Error: Output {tmp_path}/rtl must be writable: No space left on device\n"
+    assert (answer.code, answer.stdout, answer.stderr) == (2, "", message)
+
+
+def test_demo(acceltran, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    answer = acceltran("demo")
+    assert (answer.code, answer.stderr) == (0, "")
+    assert names(tmp_path / "build" / "rtl" / "tiny") == FILES
+    lines = answer.stdout.splitlines()
+    assert lines[0].startswith("Verilog in build/rtl/tiny: ")
+    assert [line.split()[0] for line in lines[2:6]] == ["positive"] * 2 + ["negative"] * 2
+    assert "check        RTL = golden, bit for bit" in lines
+    words = lines[-1].split()
+    greatest, mean = float(words[words.index("error") + 1]), float(words[-3])
+    assert greatest < 2e-4 and mean < 4e-5
