@@ -1,0 +1,160 @@
+# amaranth: UnusedElaboratable=no
+"""Whole encoders on the generated Verilog equal the golden encoder in every bit."""
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+
+from acceltran.arch.config import override
+from acceltran.arch.presets import MEDIUM, TINY, TINY2
+from acceltran_sim.golden.encoder import encode
+from acceltran_sim.models.classifier import BERT_TINY_SST2, load_classifier
+from acceltran_sim.models.encoder_model import load_model
+from acceltran_sim.program.job import Job
+from acceltran_sim.program.products import DEFAULT_ORDER
+from testbench.harness.encoder_job import (
+    check_job,
+    check_rtl,
+    quantized,
+    random_job,
+    random_model,
+)
+
+TINIES = {"tiny": TINY, "tiny2": TINY2}
+SPARSITIES = (None, 0.5, 0.9)
+STALLS = (0.0, 0.3)
+
+VARIANTS = {
+    "4.8": override(TINY, {"datapath.frac_bits": "8"}),
+    "4.12": override(TINY, {"datapath.frac_bits": "12"}),
+    "dot": override(TINY, {"datapath.lane": "dot"}),
+}
+
+SENTENCES = (
+    "a gripping , funny film",
+    "dull",
+    "the plot is thin but the two leads are so good together that it hardly matters",
+)
+
+
+@pytest.fixture(scope="module")
+def sentences():
+    """A batch of sentences of different lengths as input of BERT-Tiny."""
+    classifier = load_classifier(BERT_TINY_SST2)
+    hidden, lengths = classifier.embed([classifier.tokenize(text) for text in SENTENCES])
+    assert len(set(lengths)) == len(SENTENCES)
+    return Job(hidden=hidden, lengths=lengths)
+
+
+@pytest.mark.parametrize("sparsity", SPARSITIES)
+@pytest.mark.parametrize("name", TINIES)
+def test_bert_tiny(name, sparsity, sentences):
+    check_job(TINIES[name], load_model(BERT_TINY_SST2), sentences, sparsity=sparsity)
+
+
+def test_bert_tiny_on_medium(sentences):
+    job = Job(hidden=sentences.hidden[:1, :8], lengths=sentences.lengths[:1].clip(max=8))
+    check_job(MEDIUM, load_model(BERT_TINY_SST2), job)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("name", TINIES)
+def test_random_layers(name, seed, pytestconfig):
+    """Sizes that fill no vector, tile or pass; every sparsity with and without stalls."""
+    rng = np.random.default_rng([pytestconfig.getoption("seed"), seed])
+    head_size = int(rng.integers(20, 65))
+    heads = int(rng.integers(-(-40 // head_size), 200 // head_size + 1))
+    intermediate = int(rng.integers(30, 260))
+    model = random_model(
+        rng,
+        layers=1,
+        heads=heads,
+        head_size=head_size,
+        intermediate=intermediate + (intermediate % 16 == 0),
+        activation=("gelu", "relu")[seed % 2],
+    )
+    batch = int(rng.integers(1, 4))
+    sequence = int(rng.integers(1, 68 if batch == 1 else 40))
+    check_job(
+        TINIES[name],
+        model,
+        random_job(rng, hidden=heads * head_size, sequence=sequence, batch=batch),
+        sparsity=SPARSITIES[seed % 3],
+        seed=seed,
+        stall=STALLS[(seed // 3 + (name == "tiny")) % 2],
+        latency=int(rng.choice([1, 20, 200])),
+    )
+
+
+@pytest.mark.parametrize("sparsity", SPARSITIES)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants(variant, sparsity):
+    """Other formats, and the other lane: the bits of a format do not depend on the lane."""
+    rng = np.random.default_rng(5)
+    model = random_model(rng, layers=1, heads=2, head_size=33, intermediate=140)
+    job = random_job(rng, hidden=66, sequence=21, batch=2)
+    config = VARIANTS[variant]
+    result = check_job(config, model, job, sparsity=sparsity, stall=0.1)
+    if config.fmt == TINY.fmt:
+        assert (result == check_job(TINY, model, job, sparsity=sparsity)).all()
+
+
+@pytest.fixture(scope="module")
+def long_product():
+    """A small layer whose last product is summed up in more than one tile."""
+    rng = np.random.default_rng(9)
+    model = random_model(rng, layers=1, heads=2, head_size=20, intermediate=500)
+    job = random_job(rng, hidden=40, sequence=21, batch=2)
+    return *quantized(model, job, TINY, sparsity=0.5), job.lengths
+
+
+@pytest.mark.parametrize("order", ["".join(order) for order in permutations(DEFAULT_ORDER)])
+def test_orders(order, long_product):
+    check_rtl(TINY, *long_product, order=order)
+
+
+def test_nothing_else_matters(long_product):
+    """Machine, stalls, memory latency, contents of memories, and order change no bit."""
+    results = [
+        check_rtl(TINIES[name], *long_product, order=order, seed=seed, stall=stall, latency=latency)
+        for name, order, seed, stall, latency in (
+            ("tiny", "bijk", 1, 0.0, 1),
+            ("tiny", "kjib", 2, 0.5, 100),
+            ("tiny2", "bijk", 3, 0.5, 1),
+            ("tiny2", "kijb", 4, 0.0, 100),
+        )
+    ]
+    for result in results:
+        assert (result == results[0]).all()
+
+
+@pytest.mark.parametrize("name", TINIES)
+def test_batch_mates(name):
+    """A batch element alone gives the bits that it gives among others."""
+    rng = np.random.default_rng(11)
+    model = random_model(rng, layers=2, heads=3, head_size=20, intermediate=90)
+    job = random_job(rng, hidden=60, sequence=19, batch=3)
+    encoder, raw = quantized(model, job, TINIES[name], sparsity=0.5)
+    together = check_rtl(TINIES[name], encoder, raw, job.lengths)
+    for b, length in enumerate(job.lengths):
+        alone = check_rtl(TINIES[name], encoder, raw[b : b + 1, :length], job.lengths[b : b + 1])
+        assert (alone[0] == together[b, :length]).all()
+
+
+def test_padding_is_never_read(long_product):
+    """What lies beyond a sequence's length changes no bit."""
+    encoder, raw, lengths = long_product
+    other = raw.copy()
+    for b, length in enumerate(lengths):
+        other[b, length:] = 12345
+    result = check_rtl(TINY, encoder, other, lengths)
+    assert (result == encode(encoder, raw, lengths).raw).all()
+
+
+def test_largest_job():
+    """The largest layer that tiny is made for."""
+    rng = np.random.default_rng(13)
+    model = random_model(rng, layers=1, heads=4, head_size=64, intermediate=1024)
+    job = Job(hidden=rng.normal(size=(1, 128, 256)).astype(np.float32), lengths=np.array([128]))
+    check_job(TINY, model, job)
