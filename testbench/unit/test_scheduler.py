@@ -301,24 +301,25 @@ async def executes_when_waits_are_met(dut):
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
-@cocotb.parametrize(opcode=[Opcode.THRESHOLD, Opcode.END])
-async def blocks_at_waits(dut, opcode):
+@cocotb.parametrize(opcode=[Opcode.THRESHOLD, Opcode.END], wait=[(0, 0), (1, 15), (2, 9), (3, 1)])
+async def blocks_at_waits(dut, opcode, wait):
     """Nothing behind a command that waits is dealt, and nothing is executed early."""
     bench = Bench(dut)
     await bench.start()
-    waits = {"wait2_enable": 1, "wait2_semaphore": 9, "wait2_count": 2}
+    n, semaphore = wait
+    waits = {f"wait{n}_enable": 1, f"wait{n}_semaphore": semaphore, f"wait{n}_count": 2}
     program = [
         (Opcode.LOAD, random_fields(Opcode.LOAD)),
         (opcode, random_fields(opcode, **waits)),
         (Opcode.STORE, random_fields(Opcode.STORE)),
     ]
     driver = cocotb.start_soon(bench.put(program))
-    bench.counts[9] = 1
+    bench.counts[semaphore] = 1
     bench.set_counts()
     await bench.cycles_pass(40)
     assert bench.events == model(program)[:1]
     assert not bench.signals
-    bench.counts[9] = 2
+    bench.counts[semaphore] = 2
     bench.set_counts()
     await bench.until(2)
     await bench.cycles_pass(20)

@@ -51,7 +51,9 @@ async def has_the_documented_latency(dut):
     for _ in range(WaitGate.LATENCY - 1):
         await dut.clk.rising_edge
         assert not dut.o__valid.value
+        assert not dut.waiting.value
     await dut.clk.rising_edge
+    assert not dut.waiting.value
     assert dut.o__valid.value
 
 

@@ -33,7 +33,7 @@ class WaitGate(SharedComponent):
     i : ``In(stream.Signature(QueuedCommand(body_width, threshold_width)))``
     o : ``Out(stream.Signature(QueuedCommand(body_width, threshold_width)))``
     waiting : ``Out(1)``
-        A command is held because a wait is not met.
+        A command was held in the cycle before because a wait was not met.
     """
 
     LATENCY = 4
@@ -58,30 +58,32 @@ class WaitGate(SharedComponent):
 
     def elaborate(self, platform):
         m = Module()
-        met = Signal(WAITS)
+        met, met_before = Signal(WAITS), Signal(WAITS)
         counts = Array(self.counts[index] for index in range(SEMAPHORES))
         waits = [self.o.payload.header.waits[index] for index in range(WAITS)]
         chosen = [Signal(SEMAPHORE_COUNT_BITS, name=f"count_{index}") for index in range(WAITS)]
         ahead = [Signal(SEMAPHORE_COUNT_BITS, name=f"ahead_{index}") for index in range(WAITS)]
         for index, wait in enumerate(waits):
             m.d.sync += chosen[index].eq(counts[wait.semaphore])
-            m.d.comb += ahead[index].eq(chosen[index] - wait.count)
+            m.d.comb += [
+                ahead[index].eq(chosen[index] - wait.count),
+                # Counts only grow, so a wait once met stays met.
+                met[index].eq(met_before[index] | ~wait.enable | ~ahead[index][-1]),
+            ]
+        m.d.sync += self.waiting.eq(0)
 
         with m.FSM():
             with m.State("take"):
                 m.d.comb += self.i.ready.eq(1)
-                m.d.sync += met.eq(0)
+                m.d.sync += met_before.eq(0)
                 with m.If(self.i.valid):
                     m.d.sync += Value.cast(self.o.payload).eq(self.i.payload)
                     m.next = "choose"
             with m.State("choose"):
                 m.next = "wait"
             with m.State("wait"):
-                m.d.comb += self.waiting.eq(~met.all())
-                for index, wait in enumerate(waits):
-                    # Counts only grow, so a wait once met stays met.
-                    m.d.sync += met[index].eq(met[index] | ~wait.enable | ~ahead[index][-1])
-                with m.If(met.all() & ~self.stop):
+                m.d.sync += [met_before.eq(met), self.waiting.eq(~met.all())]
+                with m.If(met_before.all() & ~self.stop):
                     m.next = "offer"
             with m.State("offer"):
                 m.d.comb += self.o.valid.eq(1)
