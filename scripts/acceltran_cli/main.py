@@ -80,9 +80,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "--traceback" in arguments[:1]:
             raise
-        text = (
-            str(error) if isinstance(error, InternalError) else f"{type(error).__name__}: {error}"
-        )
+        if isinstance(error, OSError):  # disks that are full, terminals that are gone
+            return _complain(str(error), BUG)
+        text = f"{type(error).__name__}: {error}"
+        if isinstance(error, InternalError):
+            text = str(error)
         hint = "this is a bug; acceltran --traceback COMMAND ... shows where"
         return _complain(f"{text.rstrip('.')} ({hint})", BUG)
     return DONE
