@@ -86,7 +86,7 @@ async def passes_commands_in_order(dut, source_pace, sink_pace):
     source = StreamSource(dut, "i", pace=source_pace)
     sink = StreamSink(dut, "o", pace=sink_pace)
     driver = cocotb.start_soon(source.put_all(commands))
-    for index, (sent, signal) in enumerate(zip(commands, signals)):
+    for index, (sent, signal) in enumerate(zip(commands, signals, strict=True)):
         assert await sink.get() == sent
         await dut.clk.rising_edge
         assert dut.busy.value
@@ -105,7 +105,7 @@ async def waits_for_every_semaphore(dut):
     waits = [(0, 3), (7, 1), (15, 200), (2, 5)]
     source = StreamSource(dut, "i")
     dut.o__ready.value = 1
-    await source.put(command(0, waits))
+    await source.put(command(3, waits))
     counts = {semaphore: count - 1 for semaphore, count in waits}
     order = random.sample(waits, len(waits))
     for semaphore, count in order:
@@ -114,6 +114,7 @@ async def waits_for_every_semaphore(dut):
             await dut.clk.rising_edge
             assert not dut.o__valid.value
         assert dut.waiting.value
+        assert dut.oldest.value == 3
         counts[semaphore] = count
     set_counts(dut, counts)
     for _ in range(12):
@@ -178,3 +179,29 @@ async def stops(dut):
         await ReadOnly()
         assert not dut.o__valid.value
         await dut.clk.falling_edge
+
+
+@cocotb.test()
+@cocotb.parametrize(signal=[None, 6])
+async def is_idle_when_nothing_is_left(dut, signal):
+    """Not while a command is queued, waits or is under way, nor before its signal is out."""
+    await begin(dut)
+    source = StreamSource(dut, "i")
+    await dut.clk.rising_edge
+    assert dut.idle.value
+    await source.put(command(0, [(1, 1)], signal))
+    dut.o__ready.value = 1
+    for _ in range(15):
+        await dut.clk.rising_edge
+        assert not dut.idle.value
+        assert not dut.busy.value
+    set_counts(dut, {1: 1})
+    for _ in range(15):
+        await dut.clk.rising_edge
+        assert not dut.idle.value
+    assert dut.busy.value
+    assert await complete(dut) == signal
+    assert bool(dut.idle.value) == (signal is None)
+    await dut.clk.rising_edge
+    assert dut.idle.value
+    assert not dut.signal__valid.value
