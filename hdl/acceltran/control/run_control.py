@@ -38,12 +38,18 @@ class RunControl(SharedComponent):
     A program that ends or fails is stopped: no new burst is issued, and the bursts under way are
     completed, for at most ``PATIENCE`` cycles. After an end the core is reset (memories keep their
     contents), so that the next program finds it idle. After a failure the core stays stopped until
-    ``soft_reset``; ``start`` is ignored. The first failure counts.
+    ``soft_reset``, which from any state stops and resets the core in the same way. The first
+    failure counts; one that comes with the end, or before the ports are quiet, counts more than it.
+
+    Latency: ``core_start`` and ``core_stop`` rise a cycle after what they follow; ``finished``,
+    ``failed`` and ``core_reset`` a cycle after the ports are quiet, and at the earliest in the
+    second cycle of ``core_stop``. A watchdog of n has expired when n cycles without ``progress``
+    have passed since the start or the last one.
 
     Members
     -------
     start, soft_reset : ``In(1)``
-        Strobes of the host. ``start`` while busy or failed is ignored.
+        Strobes of the host. ``start`` while busy or failed, or with ``soft_reset``, is ignored.
     watchdog : ``In(32)``
         Cycles without ``progress`` after which a program has failed; 0: never.
     progress : ``In(1)``
@@ -139,6 +145,10 @@ class RunControl(SharedComponent):
             m.d.sync += [self.core_stop.eq(1), patience.eq(self.PATIENCE)]
             m.next = state
 
+        def fail(cause: Any, command: Any) -> None:
+            m.d.sync += [self.error_cause.eq(cause), self.error_command.eq(command)]
+            stop("failing")
+
         with m.FSM(init="idle") as states:
             with m.State("idle"):
                 m.d.sync += [idle_cycles.eq(0), self.core_stop.eq(0)]
@@ -152,22 +162,16 @@ class RunControl(SharedComponent):
                 with m.If(self.soft_reset):
                     stop("resetting")
                 with m.Elif(self.failure.valid):
-                    m.d.sync += [
-                        self.error_cause.eq(self.failure.cause),
-                        self.error_command.eq(self.failure.command),
-                    ]
-                    stop("failing")
+                    fail(self.failure.cause, self.failure.command)
                 with m.Elif(self.ended):
                     stop("ending")
                 with m.Elif(expired):
-                    m.d.sync += [
-                        self.error_cause.eq(ErrorCause.WATCHDOG),
-                        self.error_command.eq(self.oldest),
-                    ]
-                    stop("failing")
+                    fail(ErrorCause.WATCHDOG, self.oldest)
             with m.State("ending"):
                 with m.If(self.soft_reset):
                     stop("resetting")
+                with m.Elif(self.failure.valid):
+                    fail(self.failure.cause, self.failure.command)
                 with m.Elif(settled):
                     m.d.sync += [
                         self.core_reset.eq(1),
