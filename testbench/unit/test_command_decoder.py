@@ -100,7 +100,7 @@ def with_random_header(opcode: Opcode, fields: dict[str, int]) -> bytes:
     return encode(opcode, {**header, **LEGAL[opcode], **fields})
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=5, timeout_unit="ms")
 @cocotb.parametrize(source_pace=[1.0, 0.5], sink_pace=[1.0, 0.3])
 async def passes_legal_commands(dut, source_pace, sink_pace):
     """Every opcode, also what only one chunk or one batch allows, and several batches."""
@@ -137,7 +137,7 @@ async def is_refused(dut, command: bytes) -> bool:
     return bool(dut.illegal.value)
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=5, timeout_unit="ms")
 async def stops_at_values_without_meaning(dut):
     """One command for every rule on the fields."""
     await start(dut)
@@ -145,7 +145,7 @@ async def stops_at_values_without_meaning(dut):
         assert await is_refused(dut, with_random_header(opcode, fields)), (opcode, fields)
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=5, timeout_unit="ms")
 async def stops_at_unknown_opcodes(dut):
     """Every code that is no opcode, blank memory included."""
     await start(dut)
@@ -153,7 +153,7 @@ async def stops_at_unknown_opcodes(dut):
         assert await is_refused(dut, bytes([code]) + bytes(COMMAND_BYTES - 1)), code
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=5, timeout_unit="ms")
 async def stops_at_stray_bits(dut):
     """Any bit outside the fields of an opcode."""
     await start(dut)
@@ -165,7 +165,7 @@ async def stops_at_stray_bits(dut):
             assert await is_refused(dut, command.to_bytes(COMMAND_BYTES, "little")), (opcode, bit)
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=5, timeout_unit="ms")
 async def has_the_documented_latency(dut):
     """A command accepted at one edge is offered at the LATENCY-th edge after it."""
     source = StreamSource(dut, "i")
@@ -179,7 +179,7 @@ async def has_the_documented_latency(dut):
     assert dut.o__valid.value
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=5, timeout_unit="ms")
 async def has_the_documented_throughput(dut):
     """Commands follow one another every LATENCY + 1 cycles."""
     source = StreamSource(dut, "i")

@@ -76,7 +76,7 @@ async def complete(dut) -> tuple[int, int] | None:
     return dut.signal__semaphore.value.to_unsigned() if dut.signal__valid.value else None
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=1, timeout_unit="ms")
 @cocotb.parametrize(source_pace=[1.0, 0.3], sink_pace=[1.0, 0.3])
 async def passes_commands_in_order(dut, source_pace, sink_pace):
     """Without waits, all come out as they went in; each completion signals its semaphore."""
@@ -98,7 +98,7 @@ async def passes_commands_in_order(dut, source_pace, sink_pace):
     assert dut.idle.value
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=1, timeout_unit="ms")
 async def waits_for_every_semaphore(dut):
     """A command starts when the last of its four waits is met, not before."""
     await begin(dut)
@@ -124,7 +124,7 @@ async def waits_for_every_semaphore(dut):
     raise AssertionError("the command never started")
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=1, timeout_unit="ms")
 @cocotb.parametrize(ahead=[0, 1, 100, (1 << 15) - 1])
 async def compares_modulo(dut, ahead):
     """A count that has passed the wanted one and wrapped still meets it."""
@@ -137,7 +137,7 @@ async def compares_modulo(dut, ahead):
     await sink.get()
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=1, timeout_unit="ms")
 async def keeps_at_most_in_flight(dut):
     """The engine never has more than IN_FLIGHT unfinished commands."""
     await begin(dut)
@@ -166,7 +166,7 @@ async def keeps_at_most_in_flight(dut):
     driver.cancel()
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=1, timeout_unit="ms")
 async def stops(dut):
     """After stop no further command is offered."""
     await begin(dut)
@@ -181,7 +181,7 @@ async def stops(dut):
         await dut.clk.falling_edge
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=1, timeout_unit="ms")
 @cocotb.parametrize(signal=[None, 6])
 async def is_idle_when_nothing_is_left(dut, signal):
     """Not while a command is queued, waits or is under way, nor before its signal is out."""

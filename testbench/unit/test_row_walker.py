@@ -33,7 +33,7 @@ def places(job: dict[str, int]) -> list[int]:
     return result
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=1, timeout_unit="ms")
 @cocotb.parametrize(source_pace=[1.0, 0.5], sink_pace=[1.0, 0.3])
 async def walks_every_row(dut, source_pace, sink_pace):
     """Random matrices, a single vector, a single row, and one that wraps."""
@@ -58,7 +58,7 @@ async def walks_every_row(dut, source_pace, sink_pace):
     await driver
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=1, timeout_unit="ms")
 async def has_the_documented_latency(dut):
     """One address per cycle, the first LATENCY cycles after its matrix; a cycle between two."""
     source = StreamSource(dut, "i")

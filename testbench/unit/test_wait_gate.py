@@ -43,7 +43,7 @@ async def begin(dut) -> StreamSource:
     return source
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=1, timeout_unit="ms")
 async def has_the_documented_latency(dut):
     """A command accepted at one edge is offered at the LATENCY-th edge after it."""
     source = await begin(dut)
@@ -57,7 +57,7 @@ async def has_the_documented_latency(dut):
     assert dut.o__valid.value
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=1, timeout_unit="ms")
 async def has_the_documented_throughput(dut):
     """Commands whose waits are met follow one another every LATENCY + 1 cycles."""
     source = await begin(dut)
@@ -72,7 +72,7 @@ async def has_the_documented_throughput(dut):
     await driver
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=1, timeout_unit="ms")
 @cocotb.parametrize(short_by=[0, 1, 1 << 15])
 async def reports_waiting(dut, short_by):
     """``waiting`` while a wait is not met, and only then; half the range ahead is not met."""
@@ -92,7 +92,7 @@ async def reports_waiting(dut, short_by):
     assert not dut.waiting.value
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=1, timeout_unit="ms")
 async def keeps_its_offer_when_stopped(dut):
     """Stop withdraws nothing, and holds what is not offered yet."""
     source = await begin(dut)
