@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from acceltran.arch.commands import Opcode
 from acceltran.arch.config import AcceleratorConfig
 from acceltran.arch.registers import ErrorCause
 from acceltran.generate import generate_verilog
@@ -14,6 +15,7 @@ from acceltran_sim.golden.encoder import QuantizedEncoder, encode
 from acceltran_sim.models.encoder_config import EncoderConfig
 from acceltran_sim.models.encoder_model import EncoderModel, LayerWeights
 from acceltran_sim.program.builder import build
+from acceltran_sim.program.image import Program
 from acceltran_sim.program.job import Job
 from acceltran_sim.program.products import DEFAULT_ORDER
 from acceltran_sim.program.quantize import quantize, quantize_model
@@ -93,8 +95,9 @@ def check_rtl(
 ) -> npt.NDArray[np.int32]:
     """Run on the Verilog; assert that all it leaves behind is what the golden encoder says.
 
-    That is the output in every bit, the counts of products and of clipped values, and that no
-    other byte of memory has changed. Returns the output. ``simulation``: as of ``simulate``.
+    That is the output in every bit, the counts of products, of clipped values and of bytes
+    written, and that no other byte of memory has changed. Returns the output. ``simulation``: as
+    of ``simulate``.
     """
     golden = encode(encoder, raw, lengths)
     program = build(config, encoder, raw, lengths, order=order)
@@ -118,8 +121,21 @@ def check_rtl(
     assert run.image[:start] == program.image[:start] and run.image[end:] == program.image[end:]
     assert run.counters["products_effectual"] == golden.products_effectual
     assert run.counters["saturated"] == sum(golden.saturated.values())
-    assert run.counters["dma_write_bytes"] == program.output_size
+    assert run.counters["dma_write_bytes"] == _bytes_written(program)
     return result
+
+
+def _bytes_written(program: Program) -> int:
+    """Bytes of the bus words that the stores of a program touch."""
+    config = program.config
+    word = config.memory.axi_data_bits // 8
+    written = 0
+    for command in program.commands:
+        if command.opcode == Opcode.STORE:
+            first = command["dram_address"]
+            end = first + command["vectors"] * config.vector_bytes
+            written += -(-end // word) * word - first // word * word
+    return written
 
 
 def check_job(
