@@ -14,6 +14,7 @@ from acceltran.library import SharedComponent
 from acceltran.memory.ports import BufferWrite, MaskReadPort, ReadPort
 from acceltran.memory.queue import Queue
 from acceltran.memory.tile_loader import TileLoader
+from acceltran.memory.tile_walker import COMMANDS
 from acceltran.numeric.reduction import reduced
 from acceltran.pe import ProcessingElement
 from acceltran.sparsity.row_streamer import RowStreamer
@@ -60,8 +61,10 @@ class Cluster(SharedComponent):
         Strobe: a vector of a row was found empty and is not read.
     tile_load, tile_reuse : ``Out(1)``
         Strobes: a tile was loaded, or found resident.
-    stall_tile, stall_operand, stall_sums : ``Out(1)``
+    stall_tile, stall_operand, stall_sums, overflow : ``Out(1)``
         See ``ProductSequencer``.
+    out_of_range, out_of_range_command : ``Out(1)``, ``Out(range(COMMANDS))``
+        See ``TileLoader``.
     """
 
     orders: stream.Interface
@@ -80,6 +83,9 @@ class Cluster(SharedComponent):
     stall_tile: Signal
     stall_operand: Signal
     stall_sums: Signal
+    overflow: Signal
+    out_of_range: Signal
+    out_of_range_command: Signal
 
     def __init__(self, *, config: AcceleratorConfig):
         if not isinstance(config, AcceleratorConfig):
@@ -104,6 +110,9 @@ class Cluster(SharedComponent):
             "stall_tile": Out(1),
             "stall_operand": Out(1),
             "stall_sums": Out(1),
+            "overflow": Out(1),
+            "out_of_range": Out(1),
+            "out_of_range_command": Out(range(COMMANDS)),
         })
 
     def elaborate(self, platform):
@@ -121,6 +130,8 @@ class Cluster(SharedComponent):
             banks=array.pes_per_cluster,
             lanes=array.lanes,
             tile_rows=datapath.tile_rows,
+            weight_depth=config.weight_vectors,
+            activation_depth=config.activation_vectors,
         )
         m.submodules.sequencer = sequencer = ProductSequencer(
             **rows, tile=datapath.tile, lanes=array.lanes, pes=array.pes_per_cluster
@@ -187,6 +198,9 @@ class Cluster(SharedComponent):
             self.stall_tile.eq(sequencer.stall_tile),
             self.stall_operand.eq(sequencer.stall_operand),
             self.stall_sums.eq(sequencer.stall_sums),
+            self.overflow.eq(sequencer.overflow),
+            self.out_of_range.eq(loader.out_of_range),
+            self.out_of_range_command.eq(loader.out_of_range_command),
         ]
         for name in ("issued", "effectual_products", "saturated"):
             total = reduced(m, [getattr(pe, name) for pe in pes], add, name=name)

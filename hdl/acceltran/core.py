@@ -4,7 +4,7 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from amaranth import Module, Mux, Signal, Value
+from amaranth import Array, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -22,6 +22,7 @@ from acceltran.control.vector_engine import VectorEngine
 from acceltran.library import SharedComponent
 from acceltran.memory.axi4 import ADDRESS_BITS, Axi4
 from acceltran.memory.dma import Dma
+from acceltran.memory.tile_walker import COMMANDS
 from acceltran.memory.vector_buffer import VectorBuffer
 
 __all__ = ["Core", "counter_widths"]
@@ -139,6 +140,7 @@ class Core(SharedComponent):
             inner=config.limits.inner,
             sequence=config.limits.sequence,
             hidden=config.limits.hidden,
+            banks=pes,
         )
         m.submodules.scheduler = scheduler = Scheduler(fmt=fmt)
         m.submodules.semaphores = semaphores = Semaphores(sources=len(QUEUES) + 1)
@@ -212,7 +214,7 @@ class Core(SharedComponent):
             inner, outer = getattr(dma.axi, name), getattr(self.axi, name)
             m.d.comb += inner.eq(outer) if member.flow == In else outer.eq(inner)
 
-        self._watch(m, queues, dma, decoder, scheduler, activations, weights)
+        self._watch(m, queues, dma, decoder, scheduler, cluster, activations, weights)
         self._count(m, queues, dma, scheduler, cluster, vector, activations, weights)
         return m
 
@@ -240,13 +242,27 @@ class Core(SharedComponent):
         ):
             m.d.comb += queues[name].done.eq(done)
 
-    def _watch(self, m, queues, dma: Dma, decoder, scheduler, activations, weights) -> None:
+    def _watch(
+        self, m, queues, dma: Dma, decoder, scheduler, cluster: Cluster, activations, weights
+    ) -> None:
         """Find out what fails, and in which command."""
         # A buffer reports a cycle late: by then the command may have completed.
         culprit = {}
         for name, queue in queues.items():
             culprit[name] = Signal(COMMAND_INDEX_WIDTH, name=f"{name}_culprit")
             m.d.sync += culprit[name].eq(queue.oldest)
+
+        # Tiles are loaded ahead of the product that is at work.
+        started = Signal(range(COMMANDS))
+        starts = Array(
+            Signal(COMMAND_INDEX_WIDTH, name=f"product{n}_index") for n in range(COMMANDS)
+        )
+        product = queues["product"].o
+        with m.If(product.valid & product.ready):
+            m.d.sync += [
+                starts[started].eq(product.payload.header.index),
+                started.eq(started + 1),
+            ]
 
         fetched_all = Signal()
         with m.If(dma.fetch_done):
@@ -261,10 +277,9 @@ class Core(SharedComponent):
         first_write = READ_VECTOR + VECTOR_READERS + 1
         loads = out[first_write] | weights.out_of_range[2]
         products = Value.cast(
-            out[READ_TILES : READ_VALUES + 1].any()
+            out[READ_VALUES]
             | out[first_write - 1]
             | out[first_write + 1 : first_write + 1 + pes].any()
-            | weights.out_of_range[READ_WEIGHTS]
         )
         vectors = (
             out[READ_VECTOR : READ_VECTOR + VECTOR_READERS].any()
@@ -272,14 +287,24 @@ class Core(SharedComponent):
             | weights.out_of_range[READ_AFFINE]
         )
         causes: list[tuple[Any, Any, Any]] = [
-            (decoder.illegal, ErrorCause.ILLEGAL_COMMAND, decoder.illegal_index),
+            (
+                decoder.illegal & ~scheduler.ending,
+                ErrorCause.ILLEGAL_COMMAND,
+                decoder.illegal_index,
+            ),
             (endless, ErrorCause.ILLEGAL_COMMAND, self.commands),
             (dma.fetch_error.valid, dma.fetch_error.cause, dma.fetch_error_index),
             (dma.load_error.valid, dma.load_error.cause, queues["load"].oldest),
             (dma.store_error.valid, dma.store_error.cause, queues["store"].oldest),
+            (cluster.overflow, ErrorCause.ILLEGAL_COMMAND, queues["product"].oldest),
             (loads, ErrorCause.BUFFER_ADDRESS, culprit["load"]),
             (out[READ_STORE], ErrorCause.BUFFER_ADDRESS, culprit["store"]),
             (products, ErrorCause.BUFFER_ADDRESS, culprit["product"]),
+            (
+                cluster.out_of_range,
+                ErrorCause.BUFFER_ADDRESS,
+                starts[cluster.out_of_range_command],
+            ),
             (vectors, ErrorCause.BUFFER_ADDRESS, culprit["vector"]),
         ]
         m.d.sync += self.failure.valid.eq(0)

@@ -160,6 +160,21 @@ class Neighbours:
         assert not final_rows and not self.full
 
 
+def crowd(*, row_tile, rows, chunks=2, order="kbij"):
+    """A product of one column pass whose partial sums are all in use at the same time."""
+    work = random_work().command | {
+        "c_first": 0,
+        "columns": 1,
+        "batches": 1,
+        "row_tile": row_tile,
+        "rows": rows,
+        "inner_vectors": chunks,
+        "inner_tile": 1,
+    }
+    work |= {f"order{place}": "bijk".index(loop) for place, loop in enumerate(order)}
+    return Work(work, 0)
+
+
 def random_work():
     """A legal product of a few tiles."""
     lanes, pes = parameters()["lanes"], parameters()["pes"]
@@ -181,17 +196,57 @@ def random_work():
     return Work(command, random.getrandbits(FORMAT.width))
 
 
-@cocotb.test()
-@cocotb.parametrize(pace=[1.0, 0.4])
-async def follows_the_tiles(dut, pace):
-    """Jobs, rows, lanes and settings are those of the golden tiles; halves are handed on safely."""
-    works = [random_work() for _ in range(30)]
+async def begin(dut, works, pace):
+    """Offer the orders; returns the coroutine that does so."""
     source = StreamSource(dut, "orders", pace=pace)
     for name in ("loaded", "streaming", "scalar_valid", "scalar_half", "reading", "draining"):
         dut[name].value = 0
     dut.idle.value = 1
     dut.scalar_ready.value = 1
     await start(dut)
-    driver = cocotb.start_soon(source.put_all(work.order for work in works))
+    return cocotb.start_soon(source.put_all(work.order for work in works))
+
+
+@cocotb.test()
+@cocotb.parametrize(pace=[1.0, 0.4])
+async def follows_the_tiles(dut, pace):
+    """Jobs, rows, lanes and settings are those of the golden tiles; halves are handed on safely."""
+    works = [random_work() for _ in range(30)]
+    driver = await begin(dut, works, pace)
     await Neighbours(dut, works, pace).run()
     await driver
+
+
+@cocotb.test()
+async def uses_all_partial_sums(dut):
+    """A tile may end at the last one; a single chunk needs none."""
+    sums = SHAPE["partial_sums"]
+    works = [
+        crowd(row_tile=sums // 4, rows=sums),
+        crowd(row_tile=sums - 1, rows=sums),
+        crowd(row_tile=sums + 9, rows=2 * sums, chunks=1),
+        crowd(row_tile=sums, rows=2 * sums, order="bijk"),
+    ]
+    driver = await begin(dut, works, 1.0)
+    await Neighbours(dut, works, 1.0).run()
+    await driver
+
+
+@cocotb.test()
+@cocotb.parametrize(excess=[1, 30])
+async def refuses_too_many_partial_sums(dut, excess):
+    """No row is finished, nothing comes after; the products before it are."""
+    good, bad = random_work(), crowd(row_tile=32, rows=SHAPE["partial_sums"] + excess)
+    driver = await begin(dut, [good, bad, good], 0.7)
+    neighbours = Neighbours(dut, [good, bad, good], 0.7)
+    running = cocotb.start_soon(neighbours.run())
+    while not dut.overflow.value:
+        await dut.clk.rising_edge
+    assert neighbours.done == 1
+    for _ in range(300):
+        await dut.clk.rising_edge
+        assert not dut.overflow.value
+        assert not dut.rows__valid.value
+    assert neighbours.done == 1
+    running.cancel()
+    driver.cancel()

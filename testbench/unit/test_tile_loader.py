@@ -11,7 +11,7 @@ import pytest
 from acceltran.arch.fixed_point import FixedPoint
 from acceltran.control.product_command import ProductCommand
 from acceltran.memory.tile_loader import TileLoader
-from acceltran.memory.tile_walker import TileWalker
+from acceltran.memory.tile_walker import COMMANDS, TileWalker
 from acceltran.memory.vector_buffer import VectorBuffer
 from acceltran_sim.golden.loop_nest import tiles
 from acceltran_sim.golden.tile_loader import loads
@@ -24,6 +24,7 @@ from testbench.harness.vectors import pack
 FORMAT = FixedPoint(int_bits=4, frac_bits=8)
 TILE_ROWS = 64
 LEGAL = {"banks": 2, "lanes": 3, "tile": 8, "tile_rows": TILE_ROWS}
+DEPTHS = {"weight_depth": 1 << 22, "activation_depth": 1 << 23}
 VECTORS = 4001  # vectors behind each read port; addresses beyond them wrap
 
 
@@ -31,7 +32,7 @@ VECTORS = 4001  # vectors behind each read port; addresses beyond them wrap
 def test_tile_loader(banks, lanes, tile, request):
     machine = {"banks": banks, "lanes": lanes, "tile": tile}
     simulate(
-        TileLoader(fmt=FORMAT, tile_rows=TILE_ROWS, **machine),
+        TileLoader(fmt=FORMAT, tile_rows=TILE_ROWS, **machine, **DEPTHS),
         bench=__name__,
         parameters=machine,
         seed=request.config.getoption("seed"),
@@ -49,9 +50,24 @@ def test_tile_loader(banks, lanes, tile, request):
     ],
 )
 def test_rejects(change, message):
-    for unit in (lambda **p: TileLoader(fmt=FORMAT, **p), TileWalker):
+    for unit in (lambda **p: TileLoader(fmt=FORMAT, **p, **DEPTHS), TileWalker):
         with pytest.raises(ValueError, match=f"^{message}$"):
             unit(**{**LEGAL, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weight_depth": 0}, "Weight buffer depth must be from 1 to 16777216, not 0"),
+        (
+            {"activation_depth": 1 << 25},
+            "Activation buffer depth must be from 1 to 16777216, not 33554432",
+        ),
+    ],
+)
+def test_rejects_depth(change, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        TileLoader(fmt=FORMAT, **LEGAL, **{**DEPTHS, **change})
 
 
 # What follows runs inside the simulator, once for each machine.
@@ -95,6 +111,7 @@ class Lanes:
         self.written = {}
         self.halves = itertools.cycle((0, 1))
         self.full = 0  # halves in use
+        self.outside = []  # commands that read beyond a buffer, once for each time
         self.loaded = self.writes = self.load_strobes = self.reuse_strobes = 0
         self.width = FORMAT.width
 
@@ -148,6 +165,8 @@ class Lanes:
                 self.write("bias_write", (self.port("bias_write__half"),))
             under_way = {key[0] for key in self.written}
             assert self.full + len(under_way) <= 2
+            if dut.out_of_range.value:
+                self.outside.append(int(dut.out_of_range_command.value))
             self.load_strobes += int(dut.tile_load.value)
             self.reuse_strobes += int(dut.tile_reuse.value)
             releasing = self.full > 0 and random.random() < release_pace
@@ -155,7 +174,7 @@ class Lanes:
 
 
 async def load(dut, commands, *, memory_pace=1.0, release_pace=1.0, source_pace=1.0):
-    """Run ``commands`` to their end; cycles from the first command to the last half."""
+    """Run ``commands`` to their end; the lanes, and cycles from first command to last half."""
     rng = np.random.default_rng(cocotb.RANDOM_SEED)
     tile = parameters()["tile"]
     shape = (VECTORS, tile)
@@ -193,7 +212,7 @@ async def load(dut, commands, *, memory_pace=1.0, release_pace=1.0, source_pace=
     assert lanes.loaded == lanes.load_strobes == reloads
     assert lanes.reuse_strobes == len(walked) - reloads
     assert not lanes.written
-    return lanes.writes, cycles
+    return lanes, cycles
 
 
 @cocotb.test()
@@ -234,5 +253,31 @@ async def loads_a_vector_per_cycle(dut, source):
         "inner_vectors": 3 * (TILE_ROWS // 2 // tile),
         "inner_tile": TILE_ROWS // 2 // tile,
     }
-    writes, cycles = await load(dut, [command])
-    assert cycles < writes + 6 * 8 + 50
+    lanes, cycles = await load(dut, [command])
+    assert cycles < lanes.writes + 6 * 8 + 50
+
+
+@cocotb.test()
+@cocotb.parametrize(memory_pace=[1.0, 0.2], bias=[False, True])
+async def names_the_command_that_reads_beyond(dut, memory_pace, bias):
+    """Once per read at or beyond the depth, with the command's number."""
+    commands = []
+    for n in range(12):
+        source = random.randint(0, 2)
+        depth = DEPTHS["activation_depth" if source else "weight_depth"]
+        command = random_command(source=source, most=1) | {
+            "c_first": 0,
+            "columns": 1,
+            "batches": 1,
+            "b_rows": 4,
+            "b_row_stride": 3,
+            "inner_vectors": 1,
+            "bias_enable": 1,
+            "b_base": depth - 10,  # the fourth row is the last vector
+            "bias_base": DEPTHS["weight_depth"] - 1,
+        }
+        if n % 3 == 1:
+            command["bias_base" if bias else "b_base"] += 1
+        commands.append(command)
+    lanes, _ = await load(dut, commands, memory_pace=memory_pace)
+    assert lanes.outside == [1, 4 % COMMANDS, 7 % COMMANDS, 10 % COMMANDS]

@@ -47,7 +47,9 @@ class ErrorCause(enum.IntEnum):
 
     NONE = 0
     ILLEGAL_COMMAND = 1
-    """Unknown opcode, a bit set outside the fields, or a field value without meaning."""
+    """Unknown opcode, a bit set outside the fields, a field value without meaning, a product that
+    needs more partial sums than the lanes hold, or no END (then the index is the program's length).
+    """
     BUFFER_ADDRESS = 2
     """An access beyond the end of an on-chip buffer."""
     DRAM_REGION = 3
@@ -102,7 +104,7 @@ def _map() -> tuple[Register, ...]:
             "RW",
             "Cycles without progress until the watchdog expires; 0: never",
         ),
-        (0x044, "ERROR_CAUSE", "RO", "Why the machine stopped; sticky until soft reset or start"),
+        (0x044, "ERROR_CAUSE", "RO", "Why the machine stopped; sticky until soft reset"),
         (0x048, "ERROR_COMMAND", "RO", "Index of the command that failed"),
         (0x04C, "COMMANDS_DONE", "RO", "Commands completed since the start"),
     )

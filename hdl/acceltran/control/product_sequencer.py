@@ -80,6 +80,9 @@ class ProductSequencer(SharedComponent):
         The lanes wait for scalars of a running tile.
     stall_sums : ``Out(1)``
         Scalars wait for the lanes, which wait for the epilogue.
+    overflow : ``Out(1)``
+        Strobe: the oldest product needs more partial sums at a time than a lane holds. It writes
+        nothing, and nothing runs any more until reset.
     """
 
     orders: stream.Interface
@@ -100,6 +103,7 @@ class ProductSequencer(SharedComponent):
     stall_tile: Signal
     stall_operand: Signal
     stall_sums: Signal
+    overflow: Signal
 
     def __init__(
         self,
@@ -140,6 +144,7 @@ class ProductSequencer(SharedComponent):
             "stall_tile": Out(1),
             "stall_operand": Out(1),
             "stall_sums": Out(1),
+            "overflow": Out(1),
         })
 
     def elaborate(self, platform):
@@ -164,6 +169,8 @@ class ProductSequencer(SharedComponent):
         rows_left = Signal(COUNT)
         count = Signal.like(self.jobs.payload.count)
         slot = Signal.like(self.jobs.payload.slot)
+        slots = Signal(COUNT + 1)  # partial sums that are in use with this tile
+        crowded = Signal()
         first, final, reload, last_tile = Signal(), Signal(), Signal(), Signal()
         settings = Signal(EpilogueParameters(self.fmt))
         # Columns of C in the pass, as positions: lane l of PE c is at l * pes + c.
@@ -199,6 +206,7 @@ class ProductSequencer(SharedComponent):
                     rows_left.eq(offer.row_count),
                     count.eq(offer.inner_count),
                     slot.eq(offer.slot_base),
+                    slots.eq(offer.slot_base),
                     first.eq(offer.first),
                     final.eq(offer.final),
                     reload.eq(offer.reload),
@@ -213,16 +221,21 @@ class ProductSequencer(SharedComponent):
                 with m.If(loops.tiles.valid):
                     m.next = "COLUMNS"
             with m.State("COLUMNS"):
-                m.d.sync += high.eq(low + columns)
+                m.d.sync += [high.eq(low + columns), slots.eq(slots + rows_left)]
                 m.next = "ENABLE"
             with m.State("ENABLE"):
+                # Rows of a single chunk need no slot of their own.
+                m.d.sync += crowded.eq((slots > self.partial_sums) & ~(first & final))
                 for pe, bits in enumerate(enable):
                     for lane in range(self.lanes):
                         place = lane * self.pes + pe
                         m.d.sync += bits[lane].eq((low <= place) & (place < high))
                 m.next = "AGREE"
             with m.State("AGREE"):
-                with m.If(agreed):
+                with m.If(crowded):
+                    m.d.comb += self.overflow.eq(1)
+                    m.next = "REFUSED"
+                with m.Elif(agreed):
                     m.next = "LOAD"
                 with m.Elif(quiet):
                     m.d.sync += [
@@ -259,6 +272,8 @@ class ProductSequencer(SharedComponent):
                         m.next = "FETCH"
                         with m.If(last_tile):
                             m.next = "FINISH"
+            with m.State("REFUSED"):
+                pass
             with m.State("FINISH"):
                 m.d.comb += finish.eq(quiet & ~retiring)
                 with m.If(finish):

@@ -87,6 +87,8 @@ class Scheduler(SharedComponent):
         Command that is being dealt.
     executed : ``Out(1)``
         Strobe: a THRESHOLD or END was executed.
+    ending : ``Out(1)``
+        END has been taken: what comes behind it does not matter.
     """
 
     DEAL_CYCLES = 4
@@ -105,6 +107,7 @@ class Scheduler(SharedComponent):
     done: Signal
     index: Signal
     executed: Signal
+    ending: Signal
 
     def __init__(self, *, fmt: FixedPoint):
         self.fmt = fmt
@@ -122,6 +125,7 @@ class Scheduler(SharedComponent):
             "done": Out(1),
             "index": Out(COMMAND_INDEX_WIDTH),
             "executed": Out(1),
+            "ending": Out(1),
         })
 
     def elaborate(self, platform):
@@ -192,7 +196,8 @@ class Scheduler(SharedComponent):
             with m.If(target.ready):
                 m.next = "take"
 
-        with m.FSM(init="take"):
+        with m.FSM(init="take") as fsm:
+            m.d.comb += self.ending.eq(~fsm.ongoing("take") & (header["opcode"] == Opcode.END))
             with m.State("take"):
                 m.d.comb += self.i.ready.eq(1)
                 m.d.sync += Value.cast(word).eq(self.i.payload)

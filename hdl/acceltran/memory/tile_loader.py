@@ -10,10 +10,10 @@ from acceltran.arch.fixed_point import FixedPoint
 from acceltran.control.loop_nest import LoopNest
 from acceltran.control.product_command import ProductCommand
 from acceltran.library import SharedComponent
-from acceltran.memory.ports import ReadPort
+from acceltran.memory.ports import ADDRESS_WIDTH, ReadPort
 from acceltran.memory.queue import Queue
 from acceltran.memory.tile_ports import BiasWrite, VectorWrite
-from acceltran.memory.tile_walker import TileItem, TileWalker
+from acceltran.memory.tile_walker import COMMANDS, TileItem, TileWalker
 from acceltran.memory.transposer import Transposer
 from acceltran.memory.vector_reader import VectorReader
 from acceltran.numeric.vector import Vector
@@ -47,6 +47,8 @@ class TileLoader(SharedComponent):
         Lanes per PE; at least 1.
     tile_rows : int
         Rows of a tile RAM, both halves; a power of two, at least two vectors.
+    weight_depth, activation_depth : int
+        Vectors that the buffers hold.
 
     Members
     -------
@@ -62,6 +64,10 @@ class TileLoader(SharedComponent):
         Ports of the buffers.
     tile_load, tile_reuse : ``Out(1)``
         Strobes for counters: a tile has been loaded, or found resident.
+    out_of_range : ``Out(1)``
+        Strobe: a read at or beyond the end of its buffer was asked for.
+    out_of_range_command : ``Out(range(COMMANDS))``
+        By which command: how many commands were taken before it, modulo ``COMMANDS``.
     """
 
     command: stream.Interface
@@ -73,14 +79,33 @@ class TileLoader(SharedComponent):
     activations: Any
     tile_load: Signal
     tile_reuse: Signal
+    out_of_range: Signal
+    out_of_range_command: Signal
 
-    def __init__(self, *, fmt: FixedPoint, tile: int, banks: int, lanes: int, tile_rows: int):
+    def __init__(
+        self,
+        *,
+        fmt: FixedPoint,
+        tile: int,
+        banks: int,
+        lanes: int,
+        tile_rows: int,
+        weight_depth: int,
+        activation_depth: int,
+    ):
         TileWalker.check_parameters(banks=banks, lanes=lanes, tile=tile, tile_rows=tile_rows)
+        for name, depth in (("Weight", weight_depth), ("Activation", activation_depth)):
+            if not 1 <= depth <= 1 << ADDRESS_WIDTH:
+                raise ValueError(
+                    f"{name} buffer depth must be from 1 to {1 << ADDRESS_WIDTH}, not {depth!r}"
+                )
         self.fmt = fmt
         self.tile = tile
         self.banks = banks
         self.lanes = lanes
         self.tile_rows = tile_rows
+        self.weight_depth = weight_depth
+        self.activation_depth = activation_depth
         super().__init__({
             "command": In(stream.Signature(ProductCommand())),
             "release": In(1),
@@ -93,6 +118,8 @@ class TileLoader(SharedComponent):
             "activations": In(ReadPort(fmt, tile)),
             "tile_load": Out(1),
             "tile_reuse": Out(1),
+            "out_of_range": Out(1),
+            "out_of_range_command": Out(range(COMMANDS)),
         })
 
     def elaborate(self, platform):
@@ -139,6 +166,17 @@ class TileLoader(SharedComponent):
                 reader.addresses.payload.eq(request.address),
                 reader.addresses.valid.eq(walked.o.valid & asked.i.ready & request.read & selected),
             ]
+
+        # The readers ask late, when another command may be at work: this is where it is known.
+        outside = Mux(
+            request.activation,
+            request.address >= self.activation_depth,
+            request.address >= self.weight_depth,
+        )
+        m.d.sync += [
+            self.out_of_range.eq(walked.o.valid & walked.o.ready & request.read & outside),
+            self.out_of_range_command.eq(request.command),
+        ]
 
         # Pass on what arrives.
         item: data.View = asked.o.payload

@@ -8,10 +8,12 @@ from acceltran.arch.commands import ADDRESS, COUNT, OperandSource
 from acceltran.control.tile import Tile
 from acceltran.library import SharedComponent
 
-__all__ = ["HALVES", "TileItem", "TileWalker"]
+__all__ = ["COMMANDS", "HALVES", "TileItem", "TileWalker"]
 
 HALVES = 2
 """Tiles that a lane's tile RAM holds: one in use, one being loaded."""
+COMMANDS = 4
+"""Products that may be under way together: they are told apart by their number modulo this."""
 
 
 class TileItem(data.StructLayout):
@@ -36,6 +38,8 @@ class TileItem(data.StructLayout):
         the one that replaces this.
     last : ``unsigned(1)``
         The tile is complete.
+    command : ``range(COMMANDS)``
+        Commands whose tiles came before, modulo ``COMMANDS``.
     """
 
     def __init__(self, *, banks: int, lanes: int, tile_rows: int):
@@ -49,6 +53,7 @@ class TileItem(data.StructLayout):
             "lane": range(lanes),
             "row": range(tile_rows),
             "last": unsigned(1),
+            "command": range(COMMANDS),
         })
 
 
@@ -134,6 +139,9 @@ class TileWalker(SharedComponent):
         free = Signal(range(HALVES + 1), init=HALVES)
         begin = Signal()
         m.d.sync += free.eq(free + self.release - begin)
+        number = Signal(range(COMMANDS))
+        with m.If(self.tiles.valid & self.tiles.ready & tile.last_tile):
+            m.d.sync += number.eq(number + 1)
 
         # Where the walk stands: column vector, block of `tile` rows in it, row in the block.
         column = Signal(signed(COUNT + 2))  # counted from c_first
@@ -169,6 +177,7 @@ class TileWalker(SharedComponent):
             item.lane.eq(place[bank_bits:]),
             item.row.eq(Cat(row, block[:block_bits], half)),
             item.last.eq(~bias_next & last_row & last_block & last_column),
+            item.command.eq(number),
         ]
 
         def go_to_column(first_address, rows_left) -> list:
