@@ -330,7 +330,10 @@ async def blocks_at_waits(dut, opcode, wait):
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def ends_when_queues_are_idle(dut):
-    """END is executed in the first cycle in which all queues are idle; THRESHOLD does not care."""
+    """END is executed in the first cycle in which all queues are idle; THRESHOLD does not care.
+
+    ``ending`` is high from taking the END until clear.
+    """
     bench = Bench(dut)
     await bench.start()
     dut.idle.value = 0
@@ -339,8 +342,12 @@ async def ends_when_queues_are_idle(dut):
         (Opcode.END, random_fields(Opcode.END)),
     ]
     driver = cocotb.start_soon(bench.put(program))
+    while len(bench.events) == 0:
+        await dut.clk.rising_edge
+        assert not dut.ending.value
     await bench.cycles_pass(60)
     assert bench.events == model(program)[:1]
+    assert dut.ending.value
     dut.idle.value = 1
     await bench.cycles_pass(2)
     assert bench.events == model(program)
@@ -350,7 +357,10 @@ async def ends_when_queues_are_idle(dut):
     for _ in range(10):
         await dut.clk.rising_edge
         assert not dut.i__ready.value
+        assert dut.ending.value
     await bench.clear()
+    await dut.clk.rising_edge
+    assert not dut.ending.value
     await bench.until(3)
     await following
 
