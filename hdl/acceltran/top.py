@@ -65,7 +65,7 @@ class AccelTran(wiring.Component):
             ClockSignal().eq(self.aclk),
             ResetSignal().eq(~self.aresetn),
             ClockSignal("core").eq(self.aclk),
-            ResetSignal("core").eq(core_reset),
+            ResetSignal("core").eq(core_reset | ~self.aresetn),
         ]
         m.submodules.registers = registers = RegisterFile(
             constants=(
