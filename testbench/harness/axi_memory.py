@@ -57,16 +57,14 @@ class AxiMemory:
         self.cycle = 0
         self.read_beats = self.write_beats = 0
         self.written: set[int] = set()
+        self.silent = False  # True: take nothing, answer nothing, look at nothing
         self._dut, self._name = dut, name
         self._reads: deque[tuple[int, int, bool, int]] = deque()
         self._addresses: deque[_Write] = deque()
         self._answers: deque[_Write] = deque()
         self._beat = 0
         self._held: dict[str, Any] = {}
-        inputs = ("arready", "rvalid", "awready", "wready", "bvalid", "bresp", "rresp")
-        for signal in inputs:
-            if self._has(signal):
-                self[signal].value = 0
+        self._rest()
         data = "rdata" if self._has("rdata") else "wdata"
         self.bytes_of_beat = len(self[data]) // 8
         cocotb.start_soon(self._serve())
@@ -90,11 +88,27 @@ class AxiMemory:
         """Memory as it is; what nobody wrote is 0xA5."""
         return bytes(self.bytes.get(place, 0xA5) for place in range(address, address + size))
 
+    def reset(self) -> None:
+        """Forget what is under way, as if reset together with a master that was cut off."""
+        self.silent = False
+        for queue in (self._reads, self._addresses, self._answers):
+            queue.clear()
+        self._held.clear()
+        self._beat = 0
+
+    def _rest(self) -> None:
+        for signal in ("arready", "rvalid", "awready", "wready", "bvalid", "bresp", "rresp"):
+            if self._has(signal):
+                self[signal].value = 0
+
     async def _serve(self) -> None:
         reads, writes = self._has("arvalid"), self._has("awvalid")
         while True:
             await self._dut.clk.rising_edge
             self.cycle += 1
+            if self.silent:
+                self._rest()
+                continue
             if reads:
                 self._step_reads()
             if writes:

@@ -5,6 +5,7 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from acceltran.arch.commands import ADDRESS, COUNT, OperandSource
+from acceltran.control.command_queue import CommandQueue
 from acceltran.control.tile import Tile
 from acceltran.library import SharedComponent
 
@@ -12,8 +13,8 @@ __all__ = ["COMMANDS", "HALVES", "TileItem", "TileWalker"]
 
 HALVES = 2
 """Tiles that a lane's tile RAM holds: one in use, one being loaded."""
-COMMANDS = 4
-"""Products that may be under way together: they are told apart by their number modulo this."""
+COMMANDS = 1 << (CommandQueue.IN_FLIGHT - 1).bit_length()
+"""Products under way are told apart by their number modulo this."""
 
 
 class TileItem(data.StructLayout):

@@ -1,0 +1,451 @@
+# amaranth: UnusedElaboratable=no
+"""Every way in which a program fails: clean stop, right cause and command, and a good job next."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import cocotb
+
+from acceltran.arch import registers
+from acceltran.arch.commands import COMMAND_BYTES, Opcode, OperandSource
+from acceltran.arch.presets import TINY
+from acceltran.arch.registers import ErrorCause
+from acceltran.control.run_control import RunControl
+from acceltran.top import AccelTran
+from acceltran_sim.program.command import Command
+from testbench.harness.axi_memory import DECERR, OKAY, SLVERR
+from testbench.harness.machine import Machine
+from testbench.harness.simulate import simulate
+from testbench.harness.small_job import SmallJob, command, matmul
+
+CONFIG = TINY.replace(
+    array={"lanes": 2},
+    datapath={"frac_bits": 8, "partial_sums": 8, "tile_rows": 64},
+    buffers={"activation_kib": 16, "weight_kib": 16, "mask_kib": 4},
+    memory={"axi_data_bits": 64},
+    limits={"inner": 128, "sequence": 64, "hidden": 64},
+)
+ACTIVATIONS, WEIGHTS = CONFIG.activation_vectors, CONFIG.weight_vectors
+MOST = 20_000
+"""Cycles that no run here takes."""
+(
+    THRESHOLD,
+    LOAD,
+    LOAD_WEIGHTS,
+    LOAD_VECTORS,
+    PRODUCT,
+    SOFTMAX,
+    NORM,
+    SECOND,
+    STORE,
+    STORE_2,
+    END,
+) = range(11)
+"""Commands of the small job."""
+
+
+def test_errors(request):
+    simulate(
+        AccelTran(config=CONFIG),
+        bench=__name__,
+        parameters={},
+        seed=request.config.getoption("seed"),
+    )
+
+
+@dataclass
+class Case:
+    """A program that fails, and how."""
+
+    commands: Sequence[Command | bytes]
+    cause: ErrorCause
+    command: int
+    respond: Callable[[int], int] = lambda address: OKAY
+    silent_at: int | None = None
+    """Memory moves no more from the burst at this address on."""
+    registers: dict[str, int] = field(default_factory=dict)
+
+
+def changed(job: SmallJob, index: int, **fields: int) -> list[Command | bytes]:
+    """The small job with one command changed."""
+    commands: list[Command | bytes] = list(job.commands)
+    old = job.commands[index]
+    commands[index] = Command(opcode=old.opcode, fields={**old.fields, **fields})
+    return commands
+
+
+def replaced(job: SmallJob, index: int, content: bytes) -> list[Command | bytes]:
+    commands: list[Command | bytes] = list(job.commands)
+    commands[index] = content
+    return commands
+
+
+def change(cause: ErrorCause, index: int, **fields: int) -> Callable[[SmallJob], Case]:
+    return lambda job: Case(changed(job, index, **fields), cause, index)
+
+
+def bus_error(
+    cause: ErrorCause, index: int, response: int, place: Callable[[SmallJob], int]
+) -> Callable[[SmallJob], Case]:
+    """One beat of memory answers with an error."""
+
+    def case(job: SmallJob) -> Case:
+        wrong = place(job)
+        return Case(
+            job.commands, cause, index, respond=lambda at: response if at == wrong else OKAY
+        )
+
+    return case
+
+
+def silence(index: int, place: Callable[[SmallJob], int]) -> Callable[[SmallJob], Case]:
+    return lambda job: Case(
+        job.commands, ErrorCause.WATCHDOG, index, silent_at=place(job), registers={"WATCHDOG": 900}
+    )
+
+
+def endless_wait(index: int) -> Callable[[SmallJob], Case]:
+    never = {"wait3_enable": 1, "wait3_semaphore": 9, "wait3_count": 1}
+    return lambda job: Case(
+        changed(job, index, **never), ErrorCause.WATCHDOG, index, registers={"WATCHDOG": 900}
+    )
+
+
+def region(index: int, field_of: Callable[[SmallJob], int]) -> Callable[[SmallJob], Case]:
+    return lambda job: Case(
+        changed(job, index, dram_address=field_of(job)), ErrorCause.DRAM_REGION, index
+    )
+
+
+def stray_bit(job: SmallJob) -> Case:
+    word = int.from_bytes(job.commands[SOFTMAX].encode(), "little") | 1 << 1000
+    content = word.to_bytes(COMMAND_BYTES, "little")
+    return Case(replaced(job, SOFTMAX, content), ErrorCause.ILLEGAL_COMMAND, SOFTMAX)
+
+
+def read_ahead(**fields: Any) -> Callable[[SmallJob], Case]:
+    """The tiles of a bad product are loaded while the good one before it is at work."""
+
+    def case(job: SmallJob) -> Case:
+        commands = changed(job, PRODUCT, rows=64, c_base=200)
+        for _ in range(2):
+            commands.insert(PRODUCT, commands[PRODUCT])
+        commands.insert(PRODUCT + 3, matmul(b_rows=32, c_base=400, **fields))
+        return Case(commands, ErrorCause.BUFFER_ADDRESS, PRODUCT + 3)
+
+    return case
+
+
+ILLEGAL, BUFFER = ErrorCause.ILLEGAL_COMMAND, ErrorCause.BUFFER_ADDRESS
+CASES: dict[str, Callable[[SmallJob], Case]] = {
+    "unknown_opcode": lambda job: Case(
+        replaced(job, SOFTMAX, bytes([8]) + bytes(COMMAND_BYTES - 1)), ILLEGAL, SOFTMAX
+    ),
+    "blank_memory": lambda job: Case(replaced(job, STORE, bytes(COMMAND_BYTES)), ILLEGAL, STORE),
+    "stray_bit": stray_bit,
+    "order_is_no_permutation": change(ILLEGAL, PRODUCT, order0=2),
+    "no_rows": change(ILLEGAL, NORM, rows=0),
+    "store_of_weights": change(ILLEGAL, STORE, buffer=1),
+    "too_many_partial_sums": lambda job: Case(
+        changed(job, PRODUCT, **{f"order{n}": loop for n, loop in enumerate((3, 0, 1, 2))}, rows=9),
+        ILLEGAL,
+        PRODUCT,
+    ),
+    "no_END": lambda job: Case(job.commands[:END], ILLEGAL, END),
+    "no_commands": lambda job: Case([], ILLEGAL, 0),
+    "load_beyond_activations": change(BUFFER, LOAD, base=ACTIVATIONS - 7),
+    "load_beyond_weights": change(BUFFER, LOAD_WEIGHTS, base=WEIGHTS - 63),
+    "load_far_beyond_weights": change(BUFFER, LOAD_VECTORS, base=(1 << 24) - 100),
+    "store_beyond": change(BUFFER, STORE, base=ACTIVATIONS - 7),
+    "rows_beyond": change(BUFFER, PRODUCT, a_base=ACTIVATIONS - 7),
+    "second_operand_beyond_weights": change(BUFFER, PRODUCT, b_base=WEIGHTS - 63),
+    "second_operand_beyond_activations": change(BUFFER, SECOND, b_base=ACTIVATIONS - 7),
+    "transposed_operand_beyond": change(
+        BUFFER,
+        SECOND,
+        b_base=ACTIVATIONS - 7,
+        b_source=OperandSource.ACTIVATION_TRANSPOSED,
+    ),
+    "bias_beyond": change(BUFFER, PRODUCT, bias_base=WEIGHTS - 1),
+    "result_beyond": change(BUFFER, PRODUCT, c_base=ACTIVATIONS - 7),
+    "next_product_beyond": read_ahead(b_base=WEIGHTS - 63),
+    "bias_of_the_next_product_beyond": read_ahead(bias_enable=1, bias_base=WEIGHTS - 1),
+    "scores_beyond": change(BUFFER, SOFTMAX, source_base=ACTIVATIONS - 7),
+    "probabilities_beyond": change(BUFFER, SOFTMAX, target_base=ACTIVATIONS - 7),
+    "first_summand_beyond": change(BUFFER, NORM, a_base=ACTIVATIONS - 7),
+    "second_summand_beyond": change(BUFFER, NORM, b_base=ACTIVATIONS - 7),
+    "norm_beyond": change(BUFFER, NORM, target_base=ACTIVATIONS - 7),
+    "gamma_beyond": change(BUFFER, NORM, gamma_base=WEIGHTS - 1),
+    "beta_beyond": change(BUFFER, NORM, beta_base=WEIGHTS - 1),
+    "last_write_before_END_beyond": lambda job: Case(
+        [
+            *job.commands[: PRODUCT + 1],
+            Command(
+                opcode=Opcode.SOFTMAX,
+                fields={
+                    **job.commands[SOFTMAX].fields,
+                    "signal_enable": 0,
+                    "target_base": ACTIVATIONS - 7,
+                },
+            ),
+            command(Opcode.END),
+        ],
+        BUFFER,
+        SOFTMAX,
+    ),
+    "load_below_the_region": region(LOAD, lambda job: job.region[0] - 8),
+    "load_across_the_end_of_the_region": region(LOAD, lambda job: job.region[1] + 1 - 8),
+    "load_at_the_end_of_memory": region(LOAD, lambda job: (1 << 64) - 8),
+    "misaligned_load": region(LOAD, lambda job: job.a + 4),
+    "store_below_the_region": region(STORE, lambda job: job.region[0] - 8),
+    "store_across_the_end_of_the_region": region(STORE, lambda job: job.region[1] + 1 - 8),
+    "misaligned_store": region(STORE, lambda job: job.outputs[0] + 1),
+    "program_outside": lambda job: Case(
+        job.commands, ErrorCause.DRAM_REGION, 0, registers={"REGION_LAST": job.program + 1000}
+    ),
+    "misaligned_program": lambda job: Case(
+        job.commands, ErrorCause.DRAM_REGION, 0, registers={"PROGRAM": job.program + 4}
+    ),
+    "command_cannot_be_read": bus_error(
+        ErrorCause.AXI_READ,
+        NORM,
+        SLVERR,
+        lambda job: job.program + NORM * COMMAND_BYTES + 64,
+    ),
+    "load_cannot_be_read": bus_error(
+        ErrorCause.AXI_READ, LOAD_WEIGHTS, DECERR, lambda job: job.weights + 800
+    ),
+    "store_cannot_be_written": bus_error(
+        ErrorCause.AXI_WRITE, STORE, SLVERR, lambda job: job.outputs[0] + 64
+    ),
+    "last_store_cannot_be_written": bus_error(
+        ErrorCause.AXI_WRITE, STORE_2, DECERR, lambda job: job.outputs[1]
+    ),
+    "store_waits_for_ever": endless_wait(STORE),
+    "product_waits_for_ever": endless_wait(PRODUCT),
+    "threshold_waits_for_ever": endless_wait(THRESHOLD),
+    "END_waits_for_ever": endless_wait(END),
+    "silence_at_the_program": silence(0, lambda job: job.program),
+    "silence_at_a_load": silence(LOAD_WEIGHTS, lambda job: job.weights),
+    "silence_at_a_store": silence(STORE, lambda job: job.outputs[0]),
+}
+
+
+# What follows runs inside the simulator.
+
+
+async def begin(dut: Any, *, pace: float = 1.0) -> tuple[Machine, SmallJob]:
+    machine = Machine(dut, pace=pace)
+    await machine.power_up()
+    return machine, SmallJob(CONFIG)
+
+
+async def run_well(machine: Machine, job: SmallJob) -> None:
+    """Run the small job: it ends, and every byte of memory is as it should be."""
+    start = job.region[0]
+    memory = machine.memory
+    memory.respond = lambda address: OKAY
+    memory.load(start, job.image_with(job.commands))
+    await machine.write("WATCHDOG", registers.WATCHDOG_DEFAULT)
+    await machine.run(program=job.program, commands=len(job.commands), region=job.region, most=MOST)
+    assert await machine.read("STATUS") == registers.STATUS_DONE
+    assert await machine.acknowledge() == registers.INTERRUPT_DONE
+    assert await machine.read("ERROR_CAUSE") == ErrorCause.NONE
+    assert await machine.read("COMMANDS_DONE") == len(job.commands)
+    assert memory.dump(start, len(job.image)) == job.expected()
+    assert all(job.is_output(address) for address in memory.written)
+    assert not memory.outstanding
+
+
+async def stays_quiet(machine: Machine) -> None:
+    """No burst is begun, and none is under way."""
+    issued = len(machine.memory.bursts)
+    assert not machine.memory.outstanding
+    await machine.cycles(100)
+    assert len(machine.memory.bursts) == issued
+
+
+async def fall_silent(machine: Machine, address: int) -> None:
+    while all(address != place for _, place, _ in machine.memory.bursts):
+        await machine.cycles(1)
+    machine.memory.silent = True
+
+
+@cocotb.test()
+@cocotb.parametrize(case=list(CASES), pace=[1.0, 0.4])
+async def fails(dut, case, pace):
+    """Clean stop, sticky cause and command, interrupt; after a soft reset all is well."""
+    machine, job = await begin(dut, pace=pace)
+    memory = machine.memory
+    wrong = CASES[case](job)
+    start = job.region[0]
+    memory.load(start, job.image_with(wrong.commands))
+    memory.respond = wrong.respond
+    settings = {
+        "PROGRAM": job.program,
+        "PROGRAM_COMMANDS": len(wrong.commands),
+        "REGION_FIRST": start,
+        "REGION_LAST": job.region[1],
+        **wrong.registers,
+    }
+    for name, value in settings.items():
+        await machine.write(name, value)
+    if wrong.silent_at is not None:
+        cocotb.start_soon(fall_silent(machine, wrong.silent_at))
+    await machine.start()
+    await machine.interrupted(MOST)
+
+    async def check() -> None:
+        assert await machine.read("STATUS") == registers.STATUS_ERROR
+        cause = ErrorCause(await machine.read("ERROR_CAUSE"))
+        assert (cause, await machine.read("ERROR_COMMAND")) == (wrong.cause, wrong.command)
+        assert await machine.read("COMMANDS_DONE") < len(job.commands) + 3
+        assert await machine.read_counter("cycles") > 0
+
+    await check()
+    assert await machine.acknowledge() == registers.INTERRUPT_ERROR
+    if wrong.silent_at is None:
+        await stays_quiet(machine)
+    await machine.start()  # ignored
+    await machine.cycles(20)
+    await check()
+    assert all(job.is_output(address) for address in memory.written)
+
+    await machine.soft_reset()
+    assert await machine.read("STATUS") == 0
+    assert await machine.read("ERROR_CAUSE") == ErrorCause.NONE
+    assert await machine.read("ERROR_COMMAND") == 0
+    if wrong.silent_at is not None:
+        memory.reset()
+    await run_well(machine, job)
+
+
+@cocotb.test()
+@cocotb.parametrize(pace=[1.0, 0.4], latency=[0, 40])
+async def soft_reset_at_any_time(dut, pace, latency):
+    """Transactions under way are completed, nothing else happens, and the next job is right."""
+    machine, job = await begin(dut, pace=pace)
+    memory = machine.memory
+    memory.latency = latency
+    await run_well(machine, job)
+    longest = await machine.read_counter("cycles")
+    for _ in range(10):
+        memory.load(job.region[0], job.image_with(job.commands))
+        await machine.start()
+        await machine.cycles(random.randint(1, longest))
+        await machine.soft_reset()
+        pending = await machine.read("INTERRUPT")
+        assert pending in (0, registers.INTERRUPT_DONE)  # it may have been done before
+        await machine.write("INTERRUPT", pending)
+        assert await machine.read("STATUS") == 0
+        await stays_quiet(machine)
+        assert all(job.is_output(address) for address in memory.written)
+        if random.random() < 0.5:
+            await run_well(machine, job)
+    await run_well(machine, job)
+
+
+@cocotb.test()
+async def hung_memory_does_not_hold_a_soft_reset(dut):
+    """A running program whose memory is silent is reset within PATIENCE."""
+    machine, job = await begin(dut)
+    memory = machine.memory
+    memory.load(job.region[0], job.image_with(job.commands))
+    silence = cocotb.start_soon(fall_silent(machine, job.weights))
+    await machine.write("PROGRAM", job.program)
+    await machine.write("PROGRAM_COMMANDS", len(job.commands))
+    await machine.start()
+    await silence
+    before = memory.cycle
+    await machine.soft_reset()
+    assert RunControl.PATIENCE <= memory.cycle - before < RunControl.PATIENCE + 100
+    assert await machine.read("STATUS") == 0
+    memory.reset()
+    await run_well(machine, job)
+
+
+@cocotb.test()
+@cocotb.parametrize(pace=[1.0, 0.4])
+async def ignores_start_while_busy(dut, pace):
+    """A second start changes nothing."""
+    machine, job = await begin(dut, pace=pace)
+    memory = machine.memory
+    memory.load(job.region[0], job.image_with(job.commands))
+    await machine.write("PROGRAM", job.program)
+    await machine.write("PROGRAM_COMMANDS", len(job.commands))
+    await machine.start()
+    for _ in range(5):
+        assert await machine.read("STATUS") == registers.STATUS_BUSY
+        await machine.start()
+        await machine.cycles(40)
+    await machine.interrupted(MOST)
+    assert await machine.acknowledge() == registers.INTERRUPT_DONE
+    assert await machine.read("COMMANDS_DONE") == len(job.commands)
+    assert memory.dump(job.region[0], len(job.image)) == job.expected()
+    await stays_quiet(machine)
+    assert await machine.read("STATUS") == registers.STATUS_DONE
+
+
+@cocotb.test()
+async def soft_reset_at_rest_is_harmless(dut):
+    """Before any program, after one, and twice; counters keep the last run."""
+    machine, job = await begin(dut)
+    await machine.soft_reset()
+    await machine.soft_reset()
+    await run_well(machine, job)
+    cycles = await machine.read_counter("cycles")
+    await machine.soft_reset()
+    assert await machine.read("STATUS") == 0
+    assert await machine.read_counter("cycles") == cycles
+    assert await machine.read("PROGRAM_LOW") == job.program
+    await stays_quiet(machine)
+    await run_well(machine, job)
+
+
+@cocotb.test()
+async def start_clears_counters(dut):
+    """Each run is counted by itself."""
+    machine, job = await begin(dut)
+    runs = []
+    for _ in range(2):
+        await run_well(machine, job)
+        runs.append({name: await machine.read_counter(name) for name, _ in registers.COUNTERS})
+        machine.memory.written.clear()
+    assert runs[0] == runs[1]
+    assert runs[0]["dma_write_bytes"] == 2 * job.output_size
+    assert runs[0]["cycles"] > runs[0]["busy_product"] > 0
+
+
+@cocotb.test()
+@cocotb.parametrize(rubbish=[bytes(COMMAND_BYTES), bytes([0xFF]) * COMMAND_BYTES])
+async def ignores_what_is_behind_the_end(dut, rubbish):
+    """Memory behind END is no command, even if the program is said to be longer."""
+    machine, job = await begin(dut)
+    machine.memory.load(job.region[0], job.image_with([*job.commands, rubbish, rubbish]))
+    await machine.run(
+        program=job.program, commands=len(job.commands) + 2, region=job.region, most=MOST
+    )
+    assert await machine.acknowledge() == registers.INTERRUPT_DONE
+    await run_well(machine, job)
+
+
+@cocotb.test()
+@cocotb.parametrize(order=["bijk", "kbij", "ikjb", "jbki"], rows=[8, 9])
+async def partial_sums_that_fit(dut, order, rows):
+    """A product may use all partial sums, and one more row only where the order allows it."""
+    machine, job = await begin(dut)
+    commands = list(job.commands)
+    old = commands[PRODUCT]
+    commands[PRODUCT] = matmul(
+        order,
+        **{**old.fields, "rows": rows, "c_base": 300}
+        | {f"order{n}": "bijk".index(loop) for n, loop in enumerate(order)},
+    )
+    machine.memory.load(job.region[0], job.image_with(commands))
+    await machine.run(program=job.program, commands=len(commands), region=job.region, most=MOST)
+    fits = rows == 8 or order.index("k") > order.index("i")
+    expected = registers.INTERRUPT_DONE if fits else registers.INTERRUPT_ERROR
+    assert await machine.acknowledge() == expected
+    assert await machine.read("ERROR_COMMAND") == (0 if fits else PRODUCT)
