@@ -25,6 +25,8 @@ from acceltran.arch.commands import (
 from acceltran.arch.config import AcceleratorConfig, ConfigError, override
 from acceltran.arch.presets import EDGE, MEDIUM, SERVER, TINY, TINY2
 from acceltran.generate import generate_verilog, write_outputs
+from acceltran.library import Library
+from acceltran.top import AccelTran
 from testbench.harness.lint import verilator_lint, yosys_check
 
 CONFIGS = {
@@ -110,6 +112,11 @@ def test_same_bytes_from_another_process(preset, written, tmp_path):
 
 def test_same_verilog_again(written):
     assert generate_verilog(TINY) == written("tiny")["acceltran.v"]
+
+
+def test_shared_modules_stand_for_all_their_instances(written):
+    text = Library(check_instances=True).convert_verilog(AccelTran(config=TINY2), name="acceltran")
+    assert written("tiny2")["acceltran.v"].endswith(text)
 
 
 def test_header(machine):
