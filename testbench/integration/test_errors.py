@@ -7,15 +7,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import cocotb
+import pytest
 
 from acceltran.arch import registers
 from acceltran.arch.commands import COMMAND_BYTES, Opcode, OperandSource
-from acceltran.arch.presets import TINY
+from acceltran.arch.presets import TINY, TINY2
 from acceltran.arch.registers import ErrorCause
 from acceltran.control.run_control import RunControl
 from acceltran.top import AccelTran
 from acceltran_sim.program.command import Command
+from acceltran_sim.rtl.simulator import simulate as simulate_program
 from testbench.harness.axi_memory import DECERR, OKAY, SLVERR
+from testbench.harness.encoder_job import simulator
 from testbench.harness.machine import Machine
 from testbench.harness.simulate import simulate
 from testbench.harness.small_job import SmallJob, command, matmul
@@ -53,6 +56,36 @@ def test_errors(request):
         parameters={},
         seed=request.config.getoption("seed"),
     )
+
+
+@pytest.mark.parametrize(
+    ("fields", "cause"),
+    [
+        ({}, ErrorCause.NONE),
+        ({"c_base": 17}, ErrorCause.ILLEGAL_COMMAND),
+        ({"c_row_stride": 3}, ErrorCause.ILLEGAL_COMMAND),
+        ({"c_base": TINY2.activation_vectors - 6}, ErrorCause.BUFFER_ADDRESS),
+    ],
+)
+def test_errors_of_two_banks(fields, cause, request):
+    """Results begin in bank 0, and end where both banks do."""
+    random.seed(request.config.getoption("seed"))
+    job = SmallJob(TINY2)
+    commands = changed(job, PRODUCT, **fields)
+    run = simulate_program(
+        simulator(TINY2),
+        image=job.image_with(commands),
+        base=job.region[0],
+        program=job.program,
+        commands=len(commands),
+        max_cycles=MOST,
+    )
+    assert run.error_cause == cause
+    if fields:
+        assert run.error_command == PRODUCT
+        assert run.image == job.image_with(commands)
+    else:
+        assert run.image == job.expected()
 
 
 @dataclass
