@@ -13,6 +13,7 @@ from acceltran_sim.models.classifier import BERT_TINY_SST2, load_classifier
 from acceltran_sim.models.encoder_model import load_model
 from acceltran_sim.program.job import Job
 from acceltran_sim.program.products import DEFAULT_ORDER
+from acceltran_sim.program.quantize import quantize
 from testbench.harness.encoder_job import (
     check_job,
     check_rtl,
@@ -150,6 +151,18 @@ def test_padding_is_never_read(long_product):
         other[b, length:] = 12345
     result = check_rtl(TINY, encoder, other, lengths)
     assert (result == encode(encoder, raw, lengths).raw).all()
+
+
+@pytest.mark.parametrize("name", TINIES)
+def test_saturation(name):
+    """Input far beyond what the scales were chosen for clips as in the golden encoder."""
+    rng = np.random.default_rng(12)
+    model = random_model(rng, layers=1, heads=2, head_size=24, intermediate=100)
+    job = random_job(rng, hidden=48, sequence=30, batch=2)
+    encoder, _ = quantized(model, job, TINIES[name])
+    raw, clipped = quantize(8 * job.hidden, encoder.input_exponent, TINY.fmt)
+    assert clipped and sum(encode(encoder, raw, job.lengths).saturated.values()) > 100
+    check_rtl(TINIES[name], encoder, raw, job.lengths)
 
 
 def test_largest_job():

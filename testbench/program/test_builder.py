@@ -10,10 +10,9 @@ from acceltran.arch.commands import COMMAND_BYTES, WAITS, Opcode
 from acceltran.arch.config import AcceleratorConfig
 from acceltran.arch.presets import MEDIUM, TINY, TINY2
 from acceltran_sim.errors import InputError
-from acceltran_sim.golden.encoder import QuantizedEncoder, encode
+from acceltran_sim.golden.encoder import encode
 from acceltran_sim.models.classifier import BERT_TINY_SST2
-from acceltran_sim.models.encoder_config import EncoderConfig
-from acceltran_sim.models.encoder_model import EncoderModel, LayerWeights, load_model
+from acceltran_sim.models.encoder_model import load_model
 from acceltran_sim.program.builder import build
 from acceltran_sim.program.command import Command
 from acceltran_sim.program.footprint import footprint
@@ -21,53 +20,8 @@ from acceltran_sim.program.image import Program
 from acceltran_sim.program.interpreter import Interpreter, ProgramError, interpret
 from acceltran_sim.program.job import Job
 from acceltran_sim.program.ordering import OrderChecker
-from acceltran_sim.program.quantize import quantize, quantize_model
-
-
-def random_model(rng, *, layers, heads, head_size, intermediate, activation="gelu"):
-    hidden = heads * head_size
-
-    def matrix(inputs, outputs):
-        return rng.normal(size=(inputs, outputs)) / inputs**0.5
-
-    weights = []
-    for _ in range(layers):
-        fields = {}
-        for name, inputs, outputs in (
-            ("query", hidden, hidden),
-            ("key", hidden, hidden),
-            ("value", hidden, hidden),
-            ("attention_output", hidden, hidden),
-            ("intermediate", hidden, intermediate),
-            ("output", intermediate, hidden),
-        ):
-            fields[name] = matrix(inputs, outputs)
-            fields[f"{name}_bias"] = rng.normal(scale=0.1, size=outputs)
-        for name in ("attention_norm", "output_norm"):
-            fields[f"{name}_gamma"] = rng.uniform(0.5, 1.5, size=hidden)
-            fields[f"{name}_beta"] = rng.normal(scale=0.2, size=hidden)
-        weights.append(LayerWeights(**fields))
-    config = EncoderConfig(
-        layers=layers,
-        hidden=hidden,
-        heads=heads,
-        intermediate=intermediate,
-        activation=activation,
-    )
-    return EncoderModel(config=config, layers=tuple(weights))
-
-
-def random_job(rng, *, hidden, sequence, batch):
-    lengths = rng.integers(1, sequence + 1, size=batch)
-    lengths[rng.integers(batch)] = sequence
-    values = rng.normal(size=(batch, sequence, hidden)).astype(np.float32)
-    values[rng.random(values.shape) < 0.2] = 0
-    return Job(hidden=values, lengths=lengths)
-
-
-def quantized(model, job, config, **options) -> tuple[QuantizedEncoder, np.ndarray]:
-    encoder = quantize_model(model, job, fmt=config.fmt, **options)
-    return encoder, quantize(job.hidden, encoder.input_exponent, config.fmt)[0]
+from acceltran_sim.program.quantize import quantize
+from testbench.harness.encoder_job import quantized, random_job, random_model
 
 
 def run(program: Program):
