@@ -91,10 +91,8 @@ class RowBuffer(SharedComponent):
 
     def elaborate(self, platform):
         m = Module()
-        rams = [
-            Ram(width=self.width * (self.element_width + 1), depth=max(2, self.words))
-            for _ in range(self.rows)
-        ]
+        word_width = self.width * (self.element_width + 1)
+        rams = [Ram(width=word_width, depth=max(2, self.words)) for _ in range(self.rows)]
         for row, ram in enumerate(rams):
             m.submodules[f"row_{row}"] = ram
 
@@ -110,7 +108,7 @@ class RowBuffer(SharedComponent):
                 claim_row.eq(claim_row + 1),
             ]
 
-        write_row, write_address = Signal(range(self.rows)), Signal(range(self.words))
+        write_row, write_address = Signal(range(self.rows)), Signal.like(rams[0].write_address)
         with m.If(self.i.valid):
             m.d.sync += write_address.eq(write_address + 1)
             with m.If(self.i.last):
@@ -138,7 +136,8 @@ class RowBuffer(SharedComponent):
 
     def _add_reader(self, m: Module, rams: list[Ram], n: int) -> tuple[Signal, Signal, Signal]:
         """Return which memory is read, at what address, and the strobe that a row has been."""
-        row, address = Signal(range(self.rows), name=f"row{n}"), Signal.like(self.last_word)
+        row = Signal(range(self.rows), name=f"row{n}")
+        address = Signal.like(rams[0].read_address, name=f"address{n}")
         waiting = Signal(range(self.rows + 1), name=f"waiting{n}")
         reads = Signal(self.rows, name=f"reads{n}")
         issue, finish, left = Signal(), Signal(), Signal()
