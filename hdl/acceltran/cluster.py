@@ -1,13 +1,15 @@
 """Cluster: PEs that share rows, with all that feeds them."""
 
-from operator import add
+from functools import reduce
+from operator import add, or_
 from typing import Any
 
-from amaranth import Cat, Module, Signal
-from amaranth.lib import stream
+from amaranth import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from acceltran.arch.config import AcceleratorConfig
+from acceltran.control.lane_accounts import LANE_CAUSES, LaneAccounts
 from acceltran.control.product_command import ProductCommand
 from acceltran.control.product_sequencer import ProductOrder, ProductSequencer
 from acceltran.library import SharedComponent
@@ -15,8 +17,9 @@ from acceltran.memory.ports import BufferWrite, MaskReadPort, ReadPort
 from acceltran.memory.queue import Queue
 from acceltran.memory.tile_loader import TileLoader
 from acceltran.memory.tile_walker import COMMANDS
+from acceltran.numeric.count_ones import count_ones
 from acceltran.numeric.reduction import reduced
-from acceltran.pe import ProcessingElement
+from acceltran.pe import CONTEXTS, ProcessingElement
 from acceltran.sparsity.row_streamer import RowStreamer
 
 __all__ = ["Cluster"]
@@ -25,9 +28,10 @@ __all__ = ["Cluster"]
 class Cluster(SharedComponent):
     """Run products: ``C[b, r, c_first + j] = f(sum_k A[b, r, k] B[b, k, j] + bias[j])``.
 
-    Rows of A are streamed, one effectual element per cycle, to all lanes of all PEs; column vector
-    d of a row of C is computed by PE ``d % pes_per_cluster`` and written to that bank. Tiles of B
-    are loaded ahead, those of the next product while the one before it runs.
+    Each of up to ``streams`` row streamers sends the effectual elements of a row of A, one per
+    cycle, to its share of the lanes of every PE. Column vector d of a row of C is computed by PE
+    ``d % pes_per_cluster`` and written by it. Tiles of B are loaded ahead by each PE's own loader;
+    rows of the next product begin while results of the one before are under way.
 
     Source: S. Tuli and N. K. Jha, "AccelTran", IEEE TCAD 2023.
     Golden model: ``acceltran_sim.golden.product.product``, ``acceltran_sim.golden.epilogue``.
@@ -40,28 +44,33 @@ class Cluster(SharedComponent):
     Members
     -------
     orders : ``In(stream.Signature(ProductOrder(fmt)))``
-        Products, in order. Its operands are complete when an order is given.
+        Products, in order. Their operands are complete when an order is given; a product may
+        begin to write before those before it are done.
     done : ``Out(1)``
         Strobe: the oldest product that is not done has written all its results.
-    weights : ``In(ReadPort(fmt, tile))``
-        Of the weight buffer: tiles and biases.
-    tiles : ``In(ReadPort(fmt, tile))``
-        Of the activation buffer: tiles.
-    masks, values : ``In(MaskReadPort(tile))``, ``In(ReadPort(fmt, tile))``
-        Of the activation buffer: rows.
+    weights : ``In(ReadPort(fmt, tile)).array(pes_per_cluster)``
+        Of the weight buffer: tiles and biases of each PE.
+    tiles : ``In(ReadPort(fmt, tile)).array(pes_per_cluster)``
+        Of the activation buffer: tiles of each PE.
+    masks, values : ``In(MaskReadPort(tile)).array(streams)``, ``In(ReadPort(fmt, tile)).array``
+        Of the activation buffer: rows of each stream.
     writes : ``Out(stream.Signature(BufferWrite(fmt, tile))).array(pes_per_cluster)``
-        Of the activation buffer: results. PE n writes to bank n only.
+        Of the activation buffer: results. PE n writes vectors ``n % pes_per_cluster`` only.
+    waits_for_semaphore : ``In(1)``
+        The next product waits for a semaphore.
     issued : ``Out``
         Lanes that issued products.
     effectual_products : ``Out``
         How many of these products have two non-zero factors.
     saturated : ``Out``
         Values that were clipped.
-    skipped : ``Out(1)``
-        Strobe: a vector of a row was found empty and is not read.
+    skipped : ``Out(range(streams + 1))``
+        Vectors of rows that were found empty and are not read.
     tile_load, tile_reuse : ``Out(1)``
         Strobes: a tile was loaded, or found resident.
-    stall_tile, stall_operand, stall_sums, overflow : ``Out(1)``
+    lanes : ``Out(Signature)``
+        Lane-cycles: ``busy`` and what ``LaneAccounts`` names.
+    overflow : ``Out(1)``
         See ``ProductSequencer``.
     out_of_range, out_of_range_command : ``Out(1)``, ``Out(range(COMMANDS))``
         See ``TileLoader``.
@@ -69,20 +78,19 @@ class Cluster(SharedComponent):
 
     orders: stream.Interface
     done: Signal
-    weights: Any
-    tiles: Any
-    masks: Any
-    values: Any
+    weights: list[Any]
+    tiles: list[Any]
+    masks: list[Any]
+    values: list[Any]
     writes: list[stream.Interface]
+    waits_for_semaphore: Signal
     issued: Signal
     effectual_products: Signal
     saturated: Signal
     skipped: Signal
     tile_load: Signal
     tile_reuse: Signal
-    stall_tile: Signal
-    stall_operand: Signal
-    stall_sums: Signal
+    lanes: Any
     overflow: Signal
     out_of_range: Signal
     out_of_range_command: Signal
@@ -93,23 +101,24 @@ class Cluster(SharedComponent):
         self.config = config
         fmt, tile = config.fmt, config.datapath.tile
         pes, lanes = config.array.pes_per_cluster, config.array.lanes
+        streams = config.array.streams
+        accounts = {name: Out(range(pes * lanes + 1)) for name in ("busy", *LANE_CAUSES)}
         super().__init__({
             "orders": In(stream.Signature(ProductOrder(fmt))),
             "done": Out(1),
-            "weights": In(ReadPort(fmt, tile)),
-            "tiles": In(ReadPort(fmt, tile)),
-            "masks": In(MaskReadPort(tile)),
-            "values": In(ReadPort(fmt, tile)),
+            "weights": In(ReadPort(fmt, tile)).array(pes),
+            "tiles": In(ReadPort(fmt, tile)).array(pes),
+            "masks": In(MaskReadPort(tile)).array(streams),
+            "values": In(ReadPort(fmt, tile)).array(streams),
             "writes": Out(stream.Signature(BufferWrite(fmt, tile))).array(pes),
+            "waits_for_semaphore": In(1),
             "issued": Out(range(pes * lanes + 1)),
             "effectual_products": Out(range(pes * lanes * tile + 1)),
             "saturated": Out(range(2 * pes * tile + 1)),
-            "skipped": Out(1),
+            "skipped": Out(range(streams + 1)),
             "tile_load": Out(1),
             "tile_reuse": Out(1),
-            "stall_tile": Out(1),
-            "stall_operand": Out(1),
-            "stall_sums": Out(1),
+            "lanes": Out(wiring.Signature(accounts)),
             "overflow": Out(1),
             "out_of_range": Out(1),
             "out_of_range_command": Out(range(COMMANDS)),
@@ -119,109 +128,202 @@ class Cluster(SharedComponent):
         m = Module()
         config = self.config
         fmt, datapath, array = config.fmt, config.datapath, config.array
+        pes, streams = array.pes_per_cluster, array.streams
         rows = {
             "fmt": fmt,
+            "tile": datapath.tile,
             "tile_rows": datapath.tile_rows,
             "partial_sums": datapath.partial_sums,
         }
-        m.submodules.loader = loader = TileLoader(
-            fmt=fmt,
-            tile=datapath.tile,
-            banks=array.pes_per_cluster,
-            lanes=array.lanes,
-            tile_rows=datapath.tile_rows,
-            weight_depth=config.weight_vectors,
-            activation_depth=config.activation_vectors,
-        )
         m.submodules.sequencer = sequencer = ProductSequencer(
-            **rows, tile=datapath.tile, lanes=array.lanes, pes=array.pes_per_cluster
+            **rows, lanes=array.lanes, streams=streams, pes=pes
         )
-        m.submodules.streamer = streamer = RowStreamer(**rows, tile=datapath.tile)
-        m.submodules.scalars = scalars = Queue(shape=streamer.scalars.payload.shape(), depth=2)
-        pes = [
+        loaders = self._add_loaders(m, sequencer)
+        self._add_orders(m, loaders, sequencer)
+        elements = [
             ProcessingElement(
                 **rows,
-                tile=datapath.tile,
                 inner=config.limits.inner,
                 lane=datapath.lane,
                 lanes=array.lanes,
-                pes=array.pes_per_cluster,
+                streams=streams,
+                pes=pes,
+            )
+            for _ in range(pes)
+        ]
+        scalars = self._add_streams(m, sequencer, elements, rows)
+
+        m.d.comb += [
+            sequencer.reading.eq(Cat(pe.reading for pe in elements).any()),
+            sequencer.draining.eq(reduce(or_, (pe.draining for pe in elements))),
+            sequencer.pending.eq(reduce(or_, (pe.pending for pe in elements))),
+        ]
+        for number, (pe, loader) in enumerate(zip(elements, loaders, strict=True)):
+            m.submodules[f"pe{number}"] = pe
+            connect(m, loader.tile_write, pe.tile_write)
+            connect(m, loader.bias_write, pe.bias_write)
+            connect(m, pe.o, flipped(self.writes[number]))
+            m.d.comb += [pe.index.eq(number), pe.context.eq(sequencer.context)]
+            for context in range(CONTEXTS):
+                m.d.comb += [
+                    pe.lane_enable[context].eq(sequencer.lane_enable[context][number]),
+                    pe.stream_count[context].eq(sequencer.stream_count[context]),
+                    pe.parameters[context].eq(sequencer.parameters[context]),
+                ]
+
+        m.d.comb += [self.done.eq(sequencer.done), self.overflow.eq(sequencer.overflow)]
+        for name in ("issued", "effectual_products", "saturated"):
+            total = reduced(m, [getattr(pe, name) for pe in elements], add, name=name)
+            m.d.comb += getattr(self, name).eq(total)
+        self._add_accounts(m, sequencer, scalars)
+        return m
+
+    def _add_loaders(self, m: Module, sequencer: ProductSequencer) -> list[TileLoader]:
+        config, array, datapath = self.config, self.config.array, self.config.datapath
+        loaders = [
+            TileLoader(
+                fmt=config.fmt,
+                tile=datapath.tile,
+                banks=array.pes_per_cluster,
+                lanes=array.lanes,
+                streams=array.streams,
+                tile_rows=datapath.tile_rows,
+                weight_depth=config.weight_vectors,
+                activation_depth=config.activation_vectors,
             )
             for _ in range(array.pes_per_cluster)
         ]
-        self._add_orders(m, loader, sequencer)
-
-        connect(m, loader.weights, flipped(self.weights))
-        connect(m, loader.activations, flipped(self.tiles))
-        connect(m, streamer.masks, flipped(self.masks))
-        connect(m, streamer.values, flipped(self.values))
-        connect(m, sequencer.jobs, streamer.jobs)
-        connect(m, streamer.scalars, scalars.i)
-        ready, rows_ready = Signal(), Signal()
-        m.d.comb += [
-            ready.eq(Cat(pe.scalars.ready for pe in pes).all()),
-            rows_ready.eq(Cat(pe.rows.ready for pe in pes).all()),
-            scalars.o.ready.eq(ready),
-            sequencer.rows.ready.eq(rows_ready),
-            sequencer.loaded.eq(loader.loaded),
-            loader.release.eq(sequencer.release),
-            sequencer.streaming.eq(streamer.busy | (scalars.level != 0)),
-            sequencer.scalar_valid.eq(scalars.o.valid),
-            sequencer.scalar_ready.eq(ready),
-            sequencer.scalar_half.eq(scalars.o.payload.row[-1]),
-            sequencer.reading.eq(Cat(pe.reading for pe in pes).any()),
-            sequencer.idle.eq(Cat(pe.idle for pe in pes).all()),
-        ]
-        for half in range(len(sequencer.draining)):
-            m.d.comb += sequencer.draining[half].eq(Cat(pe.draining[half] for pe in pes).any())
-        for number, pe in enumerate(pes):
-            m.submodules[f"pe{number}"] = pe
-            connect(m, pe.o, flipped(self.writes[number]))
+        for number, loader in enumerate(loaders):
+            m.submodules[f"loader{number}"] = loader
+            connect(m, loader.weights, flipped(self.weights[number]))
+            connect(m, loader.activations, flipped(self.tiles[number]))
             m.d.comb += [
-                pe.index.eq(number),
-                *_broadcast(loader.tile_write, pe.tile_write),
-                *_broadcast(loader.bias_write, pe.bias_write),
-                pe.lane_enable.eq(sequencer.lane_enable[number]),
-                pe.parameters.eq(sequencer.parameters),
-                # All PEs take a scalar in the same cycle, and a row as well.
-                pe.scalars.valid.eq(scalars.o.valid & ready),
-                pe.scalars.payload.eq(scalars.o.payload),
-                pe.rows.valid.eq(sequencer.rows.valid & rows_ready),
-                pe.rows.payload.eq(sequencer.rows.payload),
+                loader.index.eq(number),
+                loader.release.eq(sequencer.release),
+                sequencer.loaded[number].eq(loader.loaded),
             ]
-
         m.d.comb += [
-            self.done.eq(sequencer.done),
-            self.skipped.eq(streamer.skipped),
-            self.tile_load.eq(loader.tile_load),
-            self.tile_reuse.eq(loader.tile_reuse),
-            self.stall_tile.eq(sequencer.stall_tile),
-            self.stall_operand.eq(sequencer.stall_operand),
-            self.stall_sums.eq(sequencer.stall_sums),
-            self.overflow.eq(sequencer.overflow),
-            self.out_of_range.eq(loader.out_of_range),
-            self.out_of_range_command.eq(loader.out_of_range_command),
+            # All loaders walk the same tiles.
+            self.tile_load.eq(loaders[0].tile_load),
+            self.tile_reuse.eq(loaders[0].tile_reuse),
+            self.out_of_range.eq(Cat(loader.out_of_range for loader in loaders).any()),
         ]
-        for name in ("issued", "effectual_products", "saturated"):
-            total = reduced(m, [getattr(pe, name) for pe in pes], add, name=name)
-            m.d.comb += getattr(self, name).eq(total)
-        return m
+        for loader in loaders:
+            with m.If(loader.out_of_range):
+                m.d.comb += self.out_of_range_command.eq(loader.out_of_range_command)
+        return loaders
 
-    def _add_orders(self, m: Module, loader: TileLoader, sequencer: ProductSequencer) -> None:
-        """Give each order to loader and sequencer, each of which takes it in its own time."""
+    def _add_streams(
+        self,
+        m: Module,
+        sequencer: ProductSequencer,
+        elements: list[ProcessingElement],
+        rows: dict[str, Any],
+    ) -> "_Streams":
+        """Jobs to the streamers, their scalars to all PEs, finished rows to the drains."""
+        streams = self.config.array.streams
+        job: Any = sequencer.jobs.payload
+        seen = _Streams(streams)
+        accepted, skipped = Signal(streams), Signal(streams)
+        for number in range(streams):
+            streamer = RowStreamer(**rows)
+            scalars = Queue(shape=streamer.scalars.payload.shape(), depth=2)
+            m.submodules[f"streamer{number}"] = streamer
+            m.submodules[f"scalars{number}"] = scalars
+            connect(m, streamer.masks, flipped(self.masks[number]))
+            connect(m, streamer.values, flipped(self.values[number]))
+            connect(m, streamer.scalars, scalars.i)
+
+            # A job and its finished row are given to streamer and drains in the same cycle.
+            finished_ready = Signal(name=f"finished{number}_ready")
+            given = Signal(name=f"given{number}")
+            m.d.comb += [
+                finished_ready.eq(Cat(pe.rows[number].ready for pe in elements).all()),
+                sequencer.room[number].eq(streamer.jobs.ready & finished_ready),
+                given.eq(
+                    sequencer.jobs.valid & job.stream[number] & sequencer.room[number]
+                ),
+                accepted[number].eq(given),
+                streamer.jobs.valid.eq(given),
+                streamer.jobs.payload.eq(job.job),
+                skipped[number].eq(streamer.skipped),
+            ]
+            ready, scalar = Signal(name=f"ready{number}"), scalars.o.payload
+            here = scalar.context == sequencer.context
+            m.d.comb += [
+                ready.eq(Cat(pe.scalars[number].ready for pe in elements).all() & here),
+                scalars.o.ready.eq(ready),
+                seen.valid[number].eq(scalars.o.valid & here),
+                seen.early[number].eq(scalars.o.valid & ~here),
+                seen.taken[number].eq(scalars.o.valid & ready),
+                seen.effectual[number].eq(scalar.effectual),
+                seen.streaming[number].eq(streamer.busy | (scalars.level != 0)),
+                sequencer.taken_last[number].eq(seen.taken[number] & scalar.last),
+                sequencer.taken_half[number].eq(scalar.row[-1]),
+                sequencer.taken_context[number].eq(scalar.context),
+            ]
+            for pe in elements:
+                m.d.comb += [
+                    # All PEs take a scalar in the same cycle, and a row as well.
+                    pe.scalars[number].valid.eq(seen.taken[number]),
+                    pe.scalars[number].payload.eq(scalar),
+                    pe.rows[number].valid.eq(given & job.job.final),
+                    pe.rows[number].payload.eq(job.finished),
+                ]
+        m.d.comb += sequencer.jobs.ready.eq(accepted.any())
+        m.d.sync += self.skipped.eq(count_ones(skipped))
+        return seen
+
+    def _add_accounts(
+        self, m: Module, sequencer: ProductSequencer, scalars: "_Streams"
+    ) -> None:
+        array = self.config.array
+        m.submodules.accounts = accounts = LaneAccounts(
+            lanes=array.lanes, streams=array.streams, pes=array.pes_per_cluster
+        )
+        enabled = [Signal.like(accounts.enabled, name=f"enabled{c}") for c in range(CONTEXTS)]
+        for context, count in enumerate(enabled):
+            m.d.sync += count.eq(count_ones(Cat(sequencer.lane_enable[context])))
+        m.d.comb += [
+            accounts.stream_count.eq(
+                Mux(sequencer.context, *reversed(sequencer.stream_count))
+            ),
+            accounts.enabled.eq(Mux(sequencer.context, *reversed(enabled))),
+            accounts.dealt.eq(sequencer.dealt),
+            accounts.working.eq(sequencer.working),
+            accounts.waits_for_tile.eq(sequencer.waits_for_tile),
+            accounts.waits_for_results.eq(sequencer.waits_for_results),
+            accounts.waits_for_semaphore.eq(self.waits_for_semaphore),
+            *(getattr(accounts, name).eq(value) for name, value in vars(scalars).items()),
+            *(getattr(self.lanes, name).eq(getattr(accounts, name)) for name in ("busy", *LANE_CAUSES)),
+        ]
+
+    def _add_orders(
+        self, m: Module, loaders: list[TileLoader], sequencer: ProductSequencer
+    ) -> None:
+        """Give each order to loaders and sequencer, each of which takes it in its own time."""
         order: Any = self.orders.payload
-        m.submodules.loads = loads = Queue(shape=ProductCommand(), depth=2)
         m.submodules.runs = runs = Queue(shape=ProductOrder(self.config.fmt), depth=2)
-        connect(m, loads.o, loader.command)
         connect(m, runs.o, sequencer.orders)
-        m.d.comb += [
-            self.orders.ready.eq(loads.i.ready & runs.i.ready),
-            loads.i.valid.eq(self.orders.valid & runs.i.ready),
-            loads.i.payload.eq(order.command),
-            runs.i.valid.eq(self.orders.valid & loads.i.ready),
-            runs.i.payload.eq(order),
-        ]
+        queues = [runs]
+        m.d.comb += runs.i.payload.eq(order)
+        for number, loader in enumerate(loaders):
+            loads = Queue(shape=ProductCommand(), depth=2)
+            m.submodules[f"loads{number}"] = loads
+            connect(m, loads.o, loader.command)
+            m.d.comb += loads.i.payload.eq(order.command)
+            queues.append(loads)
+        m.d.comb += self.orders.ready.eq(Cat(queue.i.ready for queue in queues).all())
+        for queue in queues:
+            m.d.comb += queue.i.valid.eq(self.orders.valid & self.orders.ready)
 
 
-def _broadcast(source: Any, target: Any) -> list[Any]:
-    return [getattr(target, name).eq(getattr(source, name)) for name in source.signature.members]
+class _Streams:
+    """What each stream does, a bit each; as of ``LaneAccounts``."""
+
+    def __init__(self, streams: int):
+        self.valid = Signal(streams, name="streams_valid")
+        self.early = Signal(streams, name="streams_early")
+        self.taken = Signal(streams, name="streams_taken")
+        self.effectual = Signal(streams, name="streams_effectual")
+        self.streaming = Signal(streams, name="streams_streaming")

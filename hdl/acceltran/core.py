@@ -1,10 +1,11 @@
 """All of the machine but the registers: what a soft reset resets."""
 
 from functools import reduce
+from itertools import islice
 from operator import or_
 from typing import Any
 
-from amaranth import Array, Module, Mux, Signal, Value
+from amaranth import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,6 +15,7 @@ from acceltran.cluster import Cluster
 from acceltran.control.command_decoder import CommandDecoder
 from acceltran.control.command_queue import CommandQueue
 from acceltran.control.command_word import COMMAND_INDEX_WIDTH
+from acceltran.control.lane_accounts import LANE_CAUSES
 from acceltran.control.product_command import ProductCommand
 from acceltran.control.run_control import Failure
 from acceltran.control.scheduler import BODY_WIDTHS, QUEUES, Scheduler
@@ -27,23 +29,23 @@ from acceltran.memory.vector_buffer import VectorBuffer
 
 __all__ = ["Core", "counter_widths"]
 
-# Ports of the activation buffer. Stores, the tile loader and the row streamer, then vector units.
-READ_STORE, READ_TILES, READ_VALUES, READ_VECTOR = range(4)
 VECTOR_READERS = 3
-# Ports of the weight buffer.
-READ_WEIGHTS, READ_AFFINE = range(2)
+"""Ports of the activation buffer that the vector engine reads through."""
 
 
 def counter_widths(config: AcceleratorConfig) -> tuple[tuple[str, int], ...]:
     """Width of each counter's increment, in the order of the register map."""
     pes, lanes = config.array.pes_per_cluster, config.array.lanes
-    tile = config.datapath.tile
+    streams, tile = config.array.streams, config.datapath.tile
     wide = {
+        **dict.fromkeys(("busy_lanes", "idle_lanes"), pes * lanes),
+        **dict.fromkeys((f"stall_{cause}" for cause in LANE_CAUSES), pes * lanes),
         "multiplier_cycles": pes * lanes * config.datapath.multipliers,
         "products_effectual": pes * lanes * tile,
-        "activation_reads": READ_VECTOR + VECTOR_READERS,
+        "activation_reads": 1 + pes + streams + VECTOR_READERS,
         "activation_writes": 1 + pes + 2,
-        "weight_reads": 2,
+        "activation_skipped": streams,
+        "weight_reads": pes + 1,
         "saturated": 2 * pes * tile + tile,
         "dma_read_bytes": config.memory.axi_data_bits // 8,
         "dma_write_bytes": config.memory.axi_data_bits // 8,
@@ -131,6 +133,7 @@ class Core(SharedComponent):
         m = Module()
         config = self.config
         fmt, tile, pes = config.fmt, config.datapath.tile, config.array.pes_per_cluster
+        streams = config.array.streams
         shape = {"fmt": fmt, "tile": tile}
         m.submodules.dma = dma = Dma(**shape, data_bits=config.memory.axi_data_bits)
         m.submodules.decoder = decoder = CommandDecoder(
@@ -141,6 +144,7 @@ class Core(SharedComponent):
             sequence=config.limits.sequence,
             hidden=config.limits.hidden,
             banks=pes,
+            streams=config.array.streams,
         )
         m.submodules.scheduler = scheduler = Scheduler(fmt=fmt)
         m.submodules.semaphores = semaphores = Semaphores(sources=len(QUEUES) + 1)
@@ -159,13 +163,17 @@ class Core(SharedComponent):
         m.submodules.activation_buffer = activations = VectorBuffer(
             **shape,
             depth=config.activation_vectors,
-            banks=pes,
-            readers=READ_VECTOR + VECTOR_READERS,
-            mask_readers=1,
+            banks=config.activation_banks,
+            readers=1 + pes + streams + VECTOR_READERS,
+            mask_readers=streams,
             writers=1 + pes + len(vector.writes),
         )
         m.submodules.weight_buffer = weights = VectorBuffer(
-            **shape, depth=config.weight_vectors, banks=1, readers=2, writers=1, mask_readers=0
+            **shape,
+            depth=config.weight_vectors,
+            banks=config.weight_banks,
+            readers=pes + 1,
+            writers=1,
         )
 
         # Commands.
@@ -199,15 +207,17 @@ class Core(SharedComponent):
         self._start_engines(m, queues, dma, cluster, vector)
 
         # Buffers.
-        reads = [dma.port, cluster.tiles, cluster.values, *vector.reads]
+        reads = [dma.port, *cluster.tiles, *cluster.values, *vector.reads]
         for port, reader in zip(activations.reads, reads, strict=True):
             wiring.connect(m, port, reader)
-        wiring.connect(m, activations.mask_reads[0], cluster.masks)
+        for port, reader in zip(activations.mask_reads, cluster.masks, strict=True):
+            wiring.connect(m, port, reader)
         writes = [dma.activation, *cluster.writes, *vector.writes]
         for port, writer in zip(activations.writes, writes, strict=True):
             wiring.connect(m, writer, port)
-        wiring.connect(m, weights.reads[READ_WEIGHTS], cluster.weights)
-        wiring.connect(m, weights.reads[READ_AFFINE], vector.read_affine)
+        m.d.comb += cluster.waits_for_semaphore.eq(queues["product"].waiting)
+        for port, reader in zip(weights.reads, [*cluster.weights, vector.read_affine], strict=True):
+            wiring.connect(m, port, reader)
         wiring.connect(m, dma.weight, weights.writes[0])
 
         for name, member in self.axi.signature.members.items():
@@ -272,20 +282,19 @@ class Core(SharedComponent):
         m.d.comb += endless.eq(
             fetched_all & scheduler.i.ready & ~scheduler.i.valid & decoder.i.ready
         )
-        pes = self.config.array.pes_per_cluster
-        out = activations.out_of_range
-        first_write = READ_VECTOR + VECTOR_READERS + 1
-        loads = out[first_write] | weights.out_of_range[2]
-        products = Value.cast(
-            out[READ_VALUES]
-            | out[first_write - 1]
-            | out[first_write + 1 : first_write + 1 + pes].any()
+        pes, streams = self.config.array.pes_per_cluster, self.config.array.streams
+        # Ports of the activation buffer: readers, mask readers, writers. Tiles are watched by
+        # their loaders.
+        ports = iter(activations.out_of_range)
+        store = next(ports)
+        _tiles, values, vector_reads, masks, load, results, vector_writes = (
+            Cat(islice(ports, count)).any()
+            for count in (pes, streams, VECTOR_READERS, streams, 1, pes, None)
         )
-        vectors = (
-            out[READ_VECTOR : READ_VECTOR + VECTOR_READERS].any()
-            | out[first_write + 1 + pes :].any()
-            | weights.out_of_range[READ_AFFINE]
-        )
+        *_weights, affine, weight_load = weights.out_of_range
+        loads = load | weight_load
+        products = values | masks | results
+        vectors = vector_reads | vector_writes | affine
         causes: list[tuple[Any, Any, Any]] = [
             (
                 decoder.illegal & ~scheduler.ending,
@@ -298,7 +307,7 @@ class Core(SharedComponent):
             (dma.store_error.valid, dma.store_error.cause, queues["store"].oldest),
             (cluster.overflow, ErrorCause.ILLEGAL_COMMAND, queues["product"].oldest),
             (loads, ErrorCause.BUFFER_ADDRESS, culprit["load"]),
-            (out[READ_STORE], ErrorCause.BUFFER_ADDRESS, culprit["store"]),
+            (store, ErrorCause.BUFFER_ADDRESS, culprit["store"]),
             (products, ErrorCause.BUFFER_ADDRESS, culprit["product"]),
             (
                 cluster.out_of_range,
@@ -333,10 +342,8 @@ class Core(SharedComponent):
         counts: dict[str, Any] = {
             "multiplier_cycles": cluster.issued * self.config.datapath.multipliers,
             "products_effectual": cluster.effectual_products,
-            "stall_tile": cluster.stall_tile,
-            "stall_operand": cluster.stall_operand,
-            "stall_sums": cluster.stall_sums,
-            "stall_semaphore": queues["product"].waiting,
+            "busy_lanes": cluster.lanes.busy,
+            **{f"stall_{cause}": getattr(cluster.lanes, cause) for cause in LANE_CAUSES},
             **{f"busy_{name}": queue.busy for name, queue in queues.items()},
             "activation_reads": act.read_count,
             "activation_writes": act.write_count,
@@ -351,6 +358,9 @@ class Core(SharedComponent):
         }
         for name, value in counts.items():
             m.d.comb += getattr(self.increments, name).eq(value)
+        lanes = [counts["busy_lanes"], *(counts[f"stall_{cause}"] for cause in LANE_CAUSES)]
+        array = self.config.array
+        m.d.comb += self.increments.idle_lanes.eq(array.pes * array.lanes - sum(lanes))
         done = [*(queue.done for queue in queues.values()), scheduler.executed]
         m.d.comb += self.completed.eq(sum(done, start=0))
         moving = [

@@ -1,10 +1,11 @@
 """Top level: the accelerator with its AXI ports."""
 
-from amaranth import ClockDomain, ClockSignal, DomainRenamer, Module, ResetSignal, Signal
+from amaranth import ClockDomain, ClockSignal, DomainRenamer, Module, Mux, ResetSignal, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from acceltran.arch.config import AcceleratorConfig
+from acceltran.arch.registers import LANE_COUNTERS
 from acceltran.control.axi4_lite import Axi4LiteSignature
 from acceltran.control.counters import Counters
 from acceltran.control.register_file import ADDRESS_WIDTH, RegisterFile
@@ -116,7 +117,11 @@ class AccelTran(wiring.Component):
         ]
         for name, _ in widths:
             if name != "cycles":
-                m.d.comb += getattr(counters.increments, name).eq(getattr(core.increments, name))
+                increment = getattr(core.increments, name)
+                if name in LANE_COUNTERS:
+                    # Busy, stalled and idle add up to all lanes in each cycle that is counted.
+                    increment = Mux(control.running, increment, 0)
+                m.d.comb += getattr(counters.increments, name).eq(increment)
         with m.If(control.core_start):
             m.d.sync += registers.commands_done.eq(0)
         with m.Else():

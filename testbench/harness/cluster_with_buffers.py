@@ -27,7 +27,7 @@ class ClusterWithBuffers(wiring.Component):
     activation_write, weight_write : ``In(stream.Signature(BufferWrite(fmt, tile)))``
     activation_read : ``Out(ReadPort(fmt, tile))``
     out_of_range : ``Out(1)``
-    The orders, ``done`` and counters of the cluster.
+    The orders, ``done``, counters and ``lanes`` of the cluster.
     """
 
     COUNTERS = (
@@ -37,9 +37,6 @@ class ClusterWithBuffers(wiring.Component):
         "skipped",
         "tile_load",
         "tile_reuse",
-        "stall_tile",
-        "stall_operand",
-        "stall_sums",
     )
 
     activation_write: stream.Interface
@@ -47,6 +44,7 @@ class ClusterWithBuffers(wiring.Component):
     activation_read: Any
     out_of_range: Any
     orders: stream.Interface
+    lanes: Any
 
     def __init__(self, *, config: AcceleratorConfig):
         self.config = config
@@ -58,42 +56,45 @@ class ClusterWithBuffers(wiring.Component):
             "weight_write": In(stream.Signature(BufferWrite(fmt, tile))),
             "activation_read": Out(ReadPort(fmt, tile)),
             "out_of_range": Out(1),
-            **{name: members[name] for name in ("orders", "done", *self.COUNTERS)},
+            **{name: members[name] for name in ("orders", "done", "lanes", *self.COUNTERS)},
         })
 
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        pes = config.array.pes_per_cluster
+        pes, streams = config.array.pes_per_cluster, config.array.streams
         m.submodules.cluster = cluster = self._cluster
         m.submodules.activations = activations = VectorBuffer(
             fmt=config.fmt,
             tile=config.datapath.tile,
             depth=config.activation_vectors,
-            banks=pes,
-            readers=3,
+            banks=config.activation_banks,
+            readers=pes + streams + 1,
             writers=pes + 1,
-            mask_readers=1,
+            mask_readers=streams,
         )
         m.submodules.weights = weights = VectorBuffer(
             fmt=config.fmt,
             tile=config.datapath.tile,
             depth=config.weight_vectors,
-            banks=1,
-            readers=1,
+            banks=config.weight_banks,
+            readers=pes,
             writers=1,
-            mask_readers=1,
         )
-        connect(m, cluster.weights, weights.reads[0])
-        connect(m, cluster.tiles, activations.reads[0])
-        connect(m, cluster.values, activations.reads[1])
-        connect(m, cluster.masks, activations.mask_reads[0])
-        connect(m, flipped(self.activation_read), activations.reads[2])
+        for ports, users in (
+            (weights.reads, cluster.weights),
+            (activations.reads, [*cluster.tiles, *cluster.values, flipped(self.activation_read)]),
+            (activations.mask_reads, cluster.masks),
+        ):
+            for port, user in zip(ports, users, strict=True):
+                connect(m, port, user)
         connect(m, flipped(self.activation_write), activations.writes[pes])
         connect(m, flipped(self.weight_write), weights.writes[0])
         for write, port in zip(cluster.writes, activations.writes[:pes], strict=True):
             connect(m, write, port)
         connect(m, flipped(self.orders), cluster.orders)
+        for name in cluster.lanes.signature.members:
+            m.d.comb += getattr(self.lanes, name).eq(getattr(cluster.lanes, name))
         m.d.comb += self.out_of_range.eq((activations.out_of_range | weights.out_of_range).any())
         for name in ("done", *self.COUNTERS):
             m.d.comb += getattr(self, name).eq(getattr(cluster, name))

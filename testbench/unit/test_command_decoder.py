@@ -21,6 +21,7 @@ SIZES = {
     "sequence": 512,
     "hidden": 512,
     "banks": 4,
+    "streams": 4,
 }
 LEGAL = {
     Opcode.LOAD: {"vectors": 6, "row_vectors": 2, "buffer": 1},
@@ -33,6 +34,7 @@ LEGAL = {
         "batches": 1,
         "row_tile": 16,
         "inner_tile": 8,
+        "streams": 2,
         "order0": 0,
         "order1": 1,
         "order2": 2,
@@ -57,7 +59,9 @@ ILLEGAL = [
     (Opcode.MATMUL, {"function": 3}),
     (Opcode.MATMUL, {"inner_tile": 9}),
     (Opcode.MATMUL, {"inner_vectors": 65}),
-    (Opcode.MATMUL, {"row_tile": 65}),
+    *((Opcode.MATMUL, {"streams": count}) for count in (0, 3, 8)),
+    (Opcode.MATMUL, {"row_tile": 129}),
+    (Opcode.MATMUL, {"row_tile": 65, "streams": 1}),
     *((Opcode.MATMUL, {"c_base": low}) for low in (1, 2, 3)),
     (Opcode.MATMUL, {"c_row_stride": 10}),
     (Opcode.MATMUL, {"c_batch_stride": 6, "batches": 2}),

@@ -18,9 +18,11 @@ from testbench.harness.streams import StreamSink, StreamSource
 ORDERS = list(itertools.permutations(range(4)))
 
 
-@pytest.mark.parametrize(("banks", "lanes", "tile"), [(1, 4, 16), (4, 3, 8)])
-def test_loop_nest(banks, lanes, tile, request):
-    machine = {"banks": banks, "lanes": lanes, "tile": tile}
+@pytest.mark.parametrize(
+    ("banks", "lanes", "streams", "tile"), [(1, 4, 4, 16), (4, 3, 1, 8), (2, 6, 2, 8)]
+)
+def test_loop_nest(banks, lanes, streams, tile, request):
+    machine = {"banks": banks, "lanes": lanes, "streams": streams, "tile": tile}
     simulate(
         LoopNest(**machine),
         bench=__name__,
@@ -34,12 +36,14 @@ def test_loop_nest(banks, lanes, tile, request):
     [
         ({"banks": 3}, "Number of banks must be a power of two, not 3"),
         ({"lanes": 0}, "Number of lanes must be at least 1, not 0"),
+        ({"streams": 3}, "Number of streams must be a power of two that divides 4 lanes, not 3"),
+        ({"streams": 8}, "Number of streams must be a power of two that divides 4 lanes, not 8"),
         ({"tile": 12}, "Vector size must be a power of two, not 12"),
     ],
 )
 def test_rejects(change, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
-        LoopNest(**{"banks": 2, "lanes": 4, "tile": 16, **change})
+        LoopNest(**{"banks": 2, "lanes": 4, "streams": 4, "tile": 16, **change})
 
 
 # What follows runs inside the simulator, once for each machine.
@@ -60,6 +64,7 @@ def random_command(order=None, *, most=3):
         "inner_vectors": random.randint(1, most * inner_tile),
         "row_tile": row_tile,
         "inner_tile": inner_tile,
+        "streams": random.choice([1 << n for n in range(parameters()["streams"].bit_length())]),
     }
     for n, loop in enumerate(order or random.choice(ORDERS)):
         command[f"order{n}"] = loop
@@ -80,7 +85,8 @@ async def check(dut, commands, **paces):
     )
     layout = Tile(parameters()["lanes"])
     for command in commands:
-        for expected in tiles(command, **parameters()):
+        machine = {name: parameters()[name] for name in ("banks", "lanes", "tile")}
+        for expected in tiles(command, **machine):
             observed = unpack_fields(layout, await sink.get())
             assert observed.pop("command") == pack_fields(ProductCommand(), command)
             assert observed == expected

@@ -77,6 +77,7 @@ class Bench:
                 "slot": row % SHAPE["partial_sums"],
                 "first": bool(rng.integers(2)),
                 "final": bool(rng.integers(2)),
+                "context": bool(rng.integers(2)),
             }
             self.jobs.append(pack_fields(job_layout, {"address": address, "count": count, **tags}))
             tokens, skipped = stream_row(values, keep, **tags)
@@ -151,16 +152,17 @@ async def single_elements(dut):
     bench.memory.clear()
     bench.jobs, bench.tokens, bench.read, bench.skipped = [], [], [], 0
     for place in range(4 * tile):
-        for tag in range(4):
+        for tag in range(8):
             values = np.zeros((3, tile), dtype=np.int64)
             if place < 3 * tile:
                 values.flat[place] = bench.fmt.lowest if tag & 1 else bench.fmt.highest
             keep = values != 0
-            address = 3 * (4 * place + tag)
+            address = 3 * (8 * place + tag)
             for vector in range(3):
                 bench.memory[address + vector] = (values[vector], keep[vector])
                 bench.read += [address + vector] if keep[vector].any() else []
             tags = {"tile_row": 128, "slot": tag, "first": bool(tag & 1), "final": bool(tag & 2)}
+            tags |= {"context": bool(tag & 4)}
             bench.jobs.append(pack_fields(layout, {"address": address, "count": 3, **tags}))
             tokens, skipped = stream_row(values, keep, **tags)
             bench.tokens += [pack_fields(bench.scalar, vars(t)) for t in tokens]
@@ -205,7 +207,7 @@ async def keeps_up_at_one_in_sixteen(dut):
         values[np.arange(count), rng.integers(0, tile, count)] = row + 1
         for vector in range(count):
             bench.memory[8 * row + vector] = (values[vector], values[vector] != 0)
-        tags = {"tile_row": 0, "slot": 0, "first": True, "final": False}
+        tags = {"tile_row": 0, "slot": 0, "first": True, "final": False, "context": True}
         bench.jobs.append(pack_fields(layout, {"address": 8 * row, "count": count, **tags}))
         tokens, _ = stream_row(values, values != 0, **tags)
         bench.tokens += [pack_fields(bench.scalar, vars(t)) for t in tokens]

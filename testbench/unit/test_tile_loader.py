@@ -23,18 +23,21 @@ from testbench.harness.vectors import pack
 
 FORMAT = FixedPoint(int_bits=4, frac_bits=8)
 TILE_ROWS = 64
-LEGAL = {"banks": 2, "lanes": 3, "tile": 8, "tile_rows": TILE_ROWS}
+LEGAL = {"banks": 2, "lanes": 3, "streams": 1, "tile": 8, "tile_rows": TILE_ROWS}
 DEPTHS = {"weight_depth": 1 << 22, "activation_depth": 1 << 23}
 VECTORS = 4001  # vectors behind each read port; addresses beyond them wrap
 
 
-@pytest.mark.parametrize(("banks", "lanes", "tile"), [(1, 4, 16), (4, 3, 8)])
-def test_tile_loader(banks, lanes, tile, request):
-    machine = {"banks": banks, "lanes": lanes, "tile": tile}
+@pytest.mark.parametrize(
+    ("index", "banks", "lanes", "streams", "tile"),
+    [(0, 1, 4, 4, 16), (2, 4, 3, 1, 8), (3, 4, 2, 2, 8)],
+)
+def test_tile_loader(index, banks, lanes, streams, tile, request):
+    machine = {"banks": banks, "lanes": lanes, "streams": streams, "tile": tile}
     simulate(
         TileLoader(fmt=FORMAT, tile_rows=TILE_ROWS, **machine, **DEPTHS),
         bench=__name__,
-        parameters=machine,
+        parameters={"index": index, **machine},
         seed=request.config.getoption("seed"),
     )
 
@@ -88,6 +91,7 @@ def random_command(*, source=None, most=3):
         "inner_vectors": random.randint(1, most * inner_tile),
         "row_tile": row_tile,
         "inner_tile": inner_tile,
+        "streams": random.choice([1 << n for n in range(parameters()["streams"].bit_length())]),
     }
     count = command["inner_vectors"] if command["b_source"] < 2 else command["columns"]
     command["b_rows"] = random.choice([
@@ -100,13 +104,19 @@ def random_command(*, source=None, most=3):
     return command
 
 
+def golden_shape():
+    """What the golden walk takes."""
+    return {name: parameters()[name] for name in ("banks", "lanes", "tile")}
+
+
 class Lanes:
     """Tile and bias RAMs behind the write ports, compared whenever a half is full."""
 
     def __init__(self, dut, commands, weights, activations):
         self.dut = dut
         self.expected = itertools.chain.from_iterable(
-            loads(command, weights, activations, **parameters()) for command in commands
+            loads(command, weights, activations, index=parameters()["index"], **golden_shape())
+            for command in commands
         )
         self.written = {}
         self.halves = itertools.cycle((0, 1))
@@ -116,13 +126,10 @@ class Lanes:
         self.width = FORMAT.width
 
     def write(self, port, place):
-        """Record a write: half, what it is, PE, lane, row."""
-        handle = f"{port}__{{}}"
-        pe = self.port(handle.format("pe"))
-        lane = self.port(handle.format("lane"))
-        key = (place[0], port, pe, lane, *place[1:])
+        """Record a write: half, what it is, row of a lane or word."""
+        key = (place[0], port, *place[1:])
         assert key not in self.written
-        self.written[key] = self.port(handle.format("vector"))
+        self.written[key] = self.port(f"{port}__vector")
         self.writes += 1
 
     def port(self, name):
@@ -137,11 +144,11 @@ class Lanes:
         half = next(self.halves)
         rows, biases = next(self.expected)
         expected = {}
-        for (pe, lane), block in rows.items():
+        for lane, block in rows.items():
             for row, values in enumerate(block):
-                expected[half, "tile_write", pe, lane, row] = self.vector(values)
-        for (pe, lane), values in biases.items():
-            expected[half, "bias_write", pe, lane] = self.vector(values)
+                expected[half, "tile_write", lane, row] = self.vector(values)
+        for word, values in biases.items():
+            expected[half, "bias_write", word] = self.vector(values)
         observed = {key: self.written[key] for key in self.written if key[0] == half}
         assert observed == expected
         for key in observed:
@@ -159,10 +166,14 @@ class Lanes:
                 self.loaded += 1
                 self.full += 1
             if dut.tile_write__valid.value:
-                row = self.port("tile_write__row")
-                self.write("tile_write", divmod(row, TILE_ROWS // 2))
+                half, row = divmod(self.port("tile_write__row"), TILE_ROWS // 2)
+                lanes = self.port("tile_write__lanes")
+                for lane in range(parameters()["lanes"]):
+                    if lanes >> lane & 1:
+                        self.write("tile_write", (half, lane, row))
             if dut.bias_write__valid.value:
-                self.write("bias_write", (self.port("bias_write__half"),))
+                half, word = self.port("bias_write__half"), self.port("bias_write__word")
+                self.write("bias_write", (half, word))
             under_way = {key[0] for key in self.written}
             assert self.full + len(under_way) <= 2
             if dut.out_of_range.value:
@@ -194,9 +205,11 @@ async def load(dut, commands, *, memory_pace=1.0, release_pace=1.0, source_pace=
         )
         memory.start()
     source = StreamSource(dut, "command", pace=source_pace)
+    if parameters()["banks"] > 1:
+        dut.index.value = parameters()["index"]
     await start(dut)
     cocotb.start_soon(lanes.run(release_pace))
-    walked = [tile for command in commands for tile in tiles(command, **parameters())]
+    walked = [tile for command in commands for tile in tiles(command, **golden_shape())]
     reloads = sum(tile["reload"] for tile in walked)
     driver = cocotb.start_soon(
         source.put_all(pack_fields(ProductCommand(), command) for command in commands)
@@ -243,7 +256,7 @@ async def keeps_apart_what_leaves_the_transposer(dut):
 @cocotb.test()
 @cocotb.parametrize(source=[0, 1, 2])
 async def loads_a_vector_per_cycle(dut, source):
-    """A few cycles per tile apart, no cycle is lost."""
+    """A few cycles per tile and a cycle per column of other PEs apart, no cycle is lost."""
     lanes, banks, tile = (parameters()[name] for name in ("lanes", "banks", "tile"))
     command = random_command(source=source) | {
         "c_first": 0,
@@ -252,9 +265,11 @@ async def loads_a_vector_per_cycle(dut, source):
         "batches": 1,
         "inner_vectors": 3 * (TILE_ROWS // 2 // tile),
         "inner_tile": TILE_ROWS // 2 // tile,
+        "streams": 1,
     }
+    tiles_cycles = 6 * (9 + lanes * banks)
     lanes, cycles = await load(dut, [command])
-    assert cycles < lanes.writes + 6 * 8 + 50
+    assert cycles < lanes.writes + tiles_cycles + 50
 
 
 @cocotb.test()
@@ -266,9 +281,10 @@ async def names_the_command_that_reads_beyond(dut, memory_pace, bias):
         source = random.randint(0, 2)
         depth = DEPTHS["activation_depth" if source else "weight_depth"]
         command = random_command(source=source, most=1) | {
-            "c_first": 0,
+            "c_first": parameters()["index"],
             "columns": 1,
             "batches": 1,
+            "streams": 1,
             "b_rows": 4,
             "b_row_stride": 3,
             "inner_vectors": 1,

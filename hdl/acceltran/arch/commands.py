@@ -145,6 +145,7 @@ BODIES: Mapping[Opcode, tuple[CommandField, ...]] = {
         ("batches", COUNT, "Batches"),
         ("row_tile", COUNT, "Rows of a tile"),
         ("inner_tile", 8, "Vectors of the inner dimension in a tile"),
+        ("streams", 6, "Rows at a time, each on its share of the lanes: a power of two"),
         ("order0", 2, "Outermost tile loop: 0 b, 1 i, 2 j, 3 k"),
         ("order1", 2, "Second tile loop"),
         ("order2", 2, "Third tile loop"),

@@ -23,6 +23,9 @@ class ConfigError(ValueError):
     """A configuration breaks a rule; the message names the value and the rule."""
 
 
+MOST_STREAMS = 32
+
+
 def _is_power_of_two(x: int) -> bool:
     return x >= 1 and x & (x - 1) == 0
 
@@ -46,6 +49,11 @@ class Array:
     def clusters(self) -> int:
         """Clusters of the machine."""
         return self.pes // self.pes_per_cluster
+
+    @property
+    def streams(self) -> int:
+        """Row streamers of a cluster: the largest power of two that divides the lanes of a PE."""
+        return min(self.lanes & -self.lanes, MOST_STREAMS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,13 +198,26 @@ class AcceleratorConfig:
     @property
     def activation_vectors(self) -> int:
         """Vectors that the activation buffer holds, the same in each bank."""
-        banks = self.array.pes
+        banks = self.activation_banks * self.array.clusters
         return self.buffers.activation_kib * 8192 // (self.vector_bits * banks) * banks
 
     @property
+    def activation_banks(self) -> int:
+        """Banks of a cluster's activation buffer: two for each PE, as streams read more than PEs
+        write.
+        """
+        return 2 * self.array.pes_per_cluster
+
+    @property
     def weight_vectors(self) -> int:
-        """Vectors that the weight buffer holds."""
-        return self.buffers.weight_kib * 8192 // self.vector_bits
+        """Vectors that the weight buffer holds, the same in each bank."""
+        banks = self.weight_banks
+        return self.buffers.weight_kib * 8192 // (self.vector_bits * banks) * banks
+
+    @property
+    def weight_banks(self) -> int:
+        """Banks of the weight buffer: one for each PE of a cluster."""
+        return self.array.pes_per_cluster
 
     @property
     def mask_kib_needed(self) -> int:

@@ -12,6 +12,7 @@ __all__ = [
     "IDENTIFIER",
     "INTERRUPT_DONE",
     "INTERRUPT_ERROR",
+    "LANE_COUNTERS",
     "REGISTERS",
     "STATUS_BUSY",
     "STATUS_DONE",
@@ -118,10 +119,15 @@ COUNTERS: tuple[tuple[str, str], ...] = (
     ("cycles", "From the start bit written to the interrupt raised"),
     ("multiplier_cycles", "Multiplier-cycles that issued a product"),
     ("products_effectual", "Products issued with both factors non-zero"),
-    ("stall_tile", "Cycles in which the row streamer waited for a tile"),
-    ("stall_operand", "Cycles in which the lanes waited for scalars of a running tile"),
-    ("stall_sums", "Cycles in which the lanes waited for the epilogue"),
-    ("stall_semaphore", "Cycles in which the product queue waited for a semaphore"),
+    ("busy_lanes", "Lane-cycles that took a scalar to multiply"),
+    ("stall_columns", "Lane-cycles without a column of their own while others had one"),
+    ("stall_operand", "Lane-cycles that waited for the elements of a row"),
+    ("stall_sums", "Lane-cycles that waited until sums or results were out of the way"),
+    ("stall_balance", "Lane-cycles that waited for other rows to end a pass"),
+    ("stall_tile", "Lane-cycles that waited for a tile"),
+    ("stall_control", "Lane-cycles that waited for the sequencer to deal rows"),
+    ("stall_semaphore", "Lane-cycles whose next product waited for a semaphore"),
+    ("idle_lanes", "Lane-cycles without a product to wait for; with the others, all there are"),
     ("busy_product", "Cycles in which the product queue worked on a command"),
     ("busy_vector", "Cycles in which the vector queue worked on a command"),
     ("busy_load", "Cycles in which the load queue worked on a command"),
@@ -138,6 +144,10 @@ COUNTERS: tuple[tuple[str, str], ...] = (
     ("dma_write_bytes", "Bytes written to DRAM"),
 )
 """Counters of 64 bits, low word first; reading a low word freezes its high word."""
+LANE_COUNTERS = tuple(
+    name for name, _ in COUNTERS if name.startswith("stall_") or name.endswith("_lanes")
+)
+"""Counters of lane-cycles: together they are lanes times cycles."""
 
 
 def register_address(name: str) -> int:

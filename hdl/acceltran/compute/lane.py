@@ -32,6 +32,8 @@ class Scalar(data.StructLayout):
         With ``first``: sums go on from those in ``slot``, not from 0.
     final : ``1``
         With ``last``: sums are finished and leave the lane, instead of going to ``slot``.
+    context : ``1``
+        Which of two settings of the cluster the row belongs to; lanes ignore it.
     """
 
     def __init__(self, fmt: FixedPoint, tile_rows: int, partial_sums: int):
@@ -44,6 +46,7 @@ class Scalar(data.StructLayout):
             "resume": unsigned(1),
             "last": unsigned(1),
             "final": unsigned(1),
+            "context": unsigned(1),
         })
 
 

@@ -6,6 +6,7 @@ from operator import or_
 from amaranth import Array, Const, Module, Signal, Value
 from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from acceltran.arch.activation import Activation
 from acceltran.arch.commands import BODIES, COMMAND_BYTES, HEADER, LOOPS, Opcode, OperandSource
@@ -20,8 +21,8 @@ class CommandDecoder(SharedComponent):
     """Pass legal commands on; stop at the first illegal one.
 
     A command is illegal if its opcode is unknown, if a bit outside its fields is set, or if a
-    field has a value without meaning: a count of 0, a loop order that is no permutation, tiles
-    that do not fit the lanes, products that do not begin in bank 0, rows longer than the vector
+    field has a value without meaning: a count of 0, a loop order that is no permutation, streams
+    that do not divide the lanes, tiles that do not fit them, products that do not begin in bank 0, rows longer than the vector
     units hold, a shift of beta beyond theirs, a STORE of weights.
 
     Latency is ``LATENCY`` cycles; throughput is one command in ``LATENCY + 1`` cycles.
@@ -31,7 +32,9 @@ class CommandDecoder(SharedComponent):
     tile, tile_rows, partial_sums, inner, sequence, hidden : int
         Sizes of the configuration that commands must keep.
     banks : int
-        Banks of the activation buffer; a power of two.
+        PEs of the cluster, each of which writes to banks of its own; a power of two.
+    streams : int
+        Most streams of a product; a power of two.
 
     Members
     -------
@@ -60,9 +63,12 @@ class CommandDecoder(SharedComponent):
         sequence: int,
         hidden: int,
         banks: int = 1,
+        streams: int = 1,
     ):
         if banks < 1 or banks & (banks - 1):
             raise ValueError(f"Number of banks must be a power of two, not {banks!r}")
+        if streams < 1 or streams & (streams - 1):
+            raise ValueError(f"Number of streams must be a power of two, not {streams!r}")
         self.tile = tile
         self.tile_rows = tile_rows
         self.partial_sums = partial_sums
@@ -70,6 +76,7 @@ class CommandDecoder(SharedComponent):
         self.sequence = sequence
         self.hidden = hidden
         self.banks = banks
+        self.streams = streams
         super().__init__({
             "i": In(stream.Signature(CommandWord())),
             "o": Out(stream.Signature(CommandWord())),
@@ -129,7 +136,7 @@ class CommandDecoder(SharedComponent):
         """Conditions that the fields ``f`` of a legal command keep."""
         tile = self.tile
         bank_bits = (self.banks - 1).bit_length()
-        counts = {
+        positive = {
             Opcode.LOAD: ("vectors", "row_vectors"),
             Opcode.STORE: ("vectors", "row_vectors"),
             Opcode.MATMUL: (
@@ -144,10 +151,11 @@ class CommandDecoder(SharedComponent):
             Opcode.SOFTMAX: ("rows", "blocks"),
             Opcode.LAYERNORM: ("rows", "blocks", "columns", "epsilon"),
         }
-        rules = [f[name] != 0 for name in counts.get(opcode, ())]
+        rules = [f[name] != 0 for name in positive.get(opcode, ())]
         if opcode is Opcode.STORE:
             rules.append(f["buffer"] == 0)
         if opcode is Opcode.MATMUL:
+            counts = [1 << n for n in range(ceil_log2(self.streams) + 1)]
             one_hot = [Array(1 << n for n in range(len(LOOPS)))[f[f"order{n}"]] for n in range(4)]
             rules += [
                 reduce(or_, one_hot) == (1 << len(LOOPS)) - 1,
@@ -159,7 +167,15 @@ class CommandDecoder(SharedComponent):
                 f["c_row_stride"][:bank_bits] == 0,
                 (f["batches"] == 1) | (f["c_batch_stride"][:bank_bits] == 0),
                 # One tile row must fit the partial sums when sums are carried between tiles.
-                (f["inner_vectors"] <= f["inner_tile"]) | (f["row_tile"] <= self.partial_sums),
+                reduce(or_, (f["streams"] == count for count in counts)),
+                (f["inner_vectors"] <= f["inner_tile"])
+                | reduce(
+                    or_,
+                    (
+                        (f["streams"] == count) & (f["row_tile"] <= count * self.partial_sums)
+                        for count in counts
+                    ),
+                ),
             ]
         if opcode is Opcode.SOFTMAX:
             rules += [

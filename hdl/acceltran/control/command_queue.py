@@ -43,7 +43,7 @@ class CommandQueue(SharedComponent):
     busy : ``Out(1)``
         The engine works on a command.
     waiting : ``Out(1)``
-        The next command waits for a semaphore, and the engine has none.
+        The next command waits for a semaphore.
     idle : ``Out(1)``
         No command is held or under way, and no signal is.
     oldest : ``Out(COMMAND_INDEX_WIDTH)``
@@ -114,7 +114,7 @@ class CommandQueue(SharedComponent):
             flight.i.payload.signal.eq(header.signal),
             flight.o.ready.eq(self.done),
             self.busy.eq(flight.level != 0),
-            self.waiting.eq(gate.waiting & ~self.busy),
+            self.waiting.eq(gate.waiting),
             self.oldest.eq(Mux(self.busy, flight.o.payload.index, header.index)),
         ]
         m.d.sync += [

@@ -3,9 +3,10 @@
 from functools import reduce
 from operator import and_
 
-from amaranth import Cat, Const, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for, ceil_log2
 
 from acceltran.arch.commands import ADDRESS, COUNT, LOOPS, OperandSource
 from acceltran.control.product_command import ProductCommand
@@ -18,14 +19,14 @@ __all__ = ["LoopNest"]
 class LoopNest(SharedComponent):
     """Turn a product command into its tiles, in the order of loops that the command names.
 
-    Loops: b over batches; i over tiles of ``row_tile`` rows; j over column passes of ``lanes``
-    words, from word ``c_first // banks``; k over chunks of ``inner_tile`` vectors of the inner
-    dimension. A tile reloads unless (j, k) and, where ``b_batch_stride`` is not 0, b are those of
-    the tile before; the first tile of a command always does. Slots count up by ``row_tile`` per
-    tile visited inside the k loop.
+    Loops: b over batches; i over tiles of ``row_tile`` rows; j over column passes of
+    ``lanes / streams`` words, from word ``c_first // banks``; k over chunks of ``inner_tile``
+    vectors of the inner dimension. A tile reloads unless (j, k) and, where ``b_batch_stride`` is not 0, b are those of
+    the tile before; the first tile of a command always does. Slots count up by
+    ``ceil(row_tile / streams)`` per tile visited inside the k loop.
 
     The command must be legal: batches, rows, columns, inner_vectors, row_tile and inner_tile at
-    least 1, the order a permutation of the four loops. Addresses are modulo ``2 ** ADDRESS``.
+    least 1, streams one of ``1, 2, 4 ... streams``, the order a permutation of the four loops. Addresses are modulo ``2 ** ADDRESS``.
 
     Latency: ``LATENCY`` cycles from command to first tile; ``TILE_CYCLES`` from taking a tile to
     the offer of the next. The next command is accepted from the cycle after its predecessor's last
@@ -39,6 +40,8 @@ class LoopNest(SharedComponent):
         PEs of the cluster; a power of two.
     lanes : int
         Lanes per PE; at least 1.
+    streams : int
+        Most streams of a command; a power of two that divides ``lanes``.
     tile : int
         Elements of a vector; a power of two.
 
@@ -56,15 +59,21 @@ class LoopNest(SharedComponent):
     command: stream.Interface
     tiles: stream.Interface
 
-    def __init__(self, *, banks: int, lanes: int, tile: int):
+    def __init__(self, *, banks: int, lanes: int, streams: int, tile: int):
         if banks < 1 or banks & (banks - 1):
             raise ValueError(f"Number of banks must be a power of two, not {banks!r}")
         if lanes < 1:
             raise ValueError(f"Number of lanes must be at least 1, not {lanes!r}")
+        if streams < 1 or streams & (streams - 1) or lanes % streams:
+            raise ValueError(
+                f"Number of streams must be a power of two that divides {lanes} lanes,"
+                f" not {streams!r}"
+            )
         if tile < 1 or tile & (tile - 1):
             raise ValueError(f"Vector size must be a power of two, not {tile!r}")
         self.banks = banks
         self.lanes = lanes
+        self.streams = streams
         self.tile = tile
         super().__init__({
             "command": In(stream.Signature(ProductCommand())),
@@ -89,6 +98,15 @@ class LoopNest(SharedComponent):
             for name in ("a_row", "c_row", "b_inner", "b_column", "b_start")
         )
         phase = Signal(4)
+        # The lanes of a PE are shared among the streams, and so is the number of rows of a tile.
+        pass_words = Signal(bits_for(self.lanes))
+        slot_step = Signal(COUNT)
+        for bits in range(ceil_log2(self.streams) + 1):
+            with m.If(command.streams == 1 << bits):
+                m.d.sync += [
+                    pass_words.eq(self.lanes >> bits),
+                    slot_step.eq((command.row_tile + ((1 << bits) - 1)) >> bits),
+                ]
         mul_x, mul_y, mul_low, mul_high, product = (
             Signal(width, name=name)
             for name, width in (
@@ -103,7 +121,7 @@ class LoopNest(SharedComponent):
             (command.row_tile, command.a_row_stride),
             (command.row_tile, command.c_row_stride),
             (command.inner_tile, command.b_row_stride),
-            (Const(self.lanes), command.b_row_stride),
+            (pass_words, command.b_row_stride),
             (bank, command.b_row_stride),
         ]
         shifted = product << tile_bits
@@ -111,7 +129,7 @@ class LoopNest(SharedComponent):
             a_row_step.eq(product),
             c_row_step.eq(product),
             b_inner_step.eq(Mux(transposed, command.inner_tile, shifted)),
-            b_column_step.eq(Mux(transposed, shifted << bank_bits, self.lanes * self.banks)),
+            b_column_step.eq(Mux(transposed, shifted, pass_words) << bank_bits),
             b_column_start.eq(-Mux(transposed, shifted, bank)),
         ]
         delay = 3
@@ -154,7 +172,7 @@ class LoopNest(SharedComponent):
                 (a_row, 0, a_row_step),
                 (c_row, 0, c_row_step),
             ],
-            "j": [(tile.word, word_start, self.lanes), (b_column, b_column_start, b_column_step)],
+            "j": [(tile.word, word_start, pass_words), (b_column, b_column_start, b_column_step)],
             "k": [(tile.inner_first, 0, command.inner_tile), (b_inner, 0, b_inner_step)],
         }
         at_first, at_last, inside, step = {}, {}, {}, {}
@@ -228,7 +246,7 @@ class LoopNest(SharedComponent):
                 for loop, left, limit, count in (
                     ("b", batches_left, 1, None),
                     ("i", rows_left, command.row_tile, tile.row_count),
-                    ("j", words_left, self.lanes, tile.lane_words),
+                    ("j", words_left, pass_words, tile.word_count),
                     ("k", inner_left, command.inner_tile, tile.inner_count),
                 ):
                     fits = Signal(name=f"{loop}_fits")
@@ -252,7 +270,7 @@ class LoopNest(SharedComponent):
                         Mux(
                             step["k"] | (at_first["k"] & at_last["k"]),
                             0,
-                            tile.slot_base + command.row_tile,
+                            tile.slot_base + slot_step,
                         )
                     )
                     for loop in LOOPS:

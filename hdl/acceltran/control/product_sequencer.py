@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth import Array, Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -14,9 +14,11 @@ from acceltran.compute.epilogue_parameters import EpilogueParameters
 from acceltran.control.loop_nest import LoopNest
 from acceltran.control.product_command import ProductCommand
 from acceltran.library import SharedComponent
+from acceltran.numeric.count_ones import count_ones
+from acceltran.pe import CONTEXTS
 from acceltran.sparsity.row_scanner import RowJob
 
-__all__ = ["ProductOrder", "ProductSequencer"]
+__all__ = ["ProductOrder", "ProductSequencer", "StreamJob"]
 
 
 class ProductOrder(data.StructLayout):
@@ -33,13 +35,43 @@ class ProductOrder(data.StructLayout):
         super().__init__({"command": ProductCommand(), "threshold": unsigned(fmt.width)})
 
 
-class ProductSequencer(SharedComponent):
-    """Give the row streamer and the drains of a cluster their work, tile by tile.
+JOBS_WIDTH = 12
+"""Bits of a count of jobs: more than all streams together hold."""
 
-    Each row of a tile becomes one row job; of a final tile, a finished row as well. A tile that
+
+class StreamJob(data.StructLayout):
+    """Layout of a row with the stream that gets it.
+
+    Members
+    -------
+    stream : ``unsigned(streams)``
+        One-hot.
+    job : ``RowJob(tile_rows, partial_sums)``
+        For the row streamer.
+    finished : ``FinishedRow()``
+        For the drains, if the job is final.
+    """
+
+    def __init__(self, *, tile_rows: int, partial_sums: int, streams: int):
+        super().__init__({
+            "stream": unsigned(streams),
+            "job": RowJob(tile_rows, partial_sums),
+            "finished": FinishedRow(),
+        })
+
+
+class ProductSequencer(SharedComponent):
+    """Deal the rows of products to the streams of a cluster, tile by tile.
+
+    Each row of a tile becomes a job of one stream. Rows of a single chunk of the inner dimension go
+    to whichever stream has room; others to the streams in turn, where their sums are. A tile that
     reloads goes to the other half of the tile RAM, and waits until it is loaded. A half is released
-    when its last row of the tile has been read and its last bias is in use. Lanes and settings
-    change only when nothing is under way. A command is done when all its results are written.
+    when its last row of the tile has been read and its last bias is in use.
+
+    What holds for a pass (streams, lanes that have a column) or a product (parameters) lies in one
+    of two contexts. Rows of the next pass or product are dealt while those of the one before
+    are under way, in the other context, which must be free. A command is done when all its
+    results are written.
 
     Parameters
     ----------
@@ -49,6 +81,8 @@ class ProductSequencer(SharedComponent):
         As in ``RowStreamer``.
     lanes : int
         Lanes per PE; at least 1.
+    streams : int
+        Row streamers of the cluster; a power of two that divides ``lanes``.
     pes : int
         PEs of the cluster; a power of two.
 
@@ -58,28 +92,33 @@ class ProductSequencer(SharedComponent):
         Products, in order. Legal ones: see ``LoopNest``.
     done : ``Out(1)``
         Strobe: the oldest product that is not done has written all its results.
-    loaded : ``In(1)``
-        Strobe: one more half of the tile RAM is full.
+    loaded : ``In(pes)``
+        Strobes: one more half of the tile RAMs of this PE is full.
     release : ``Out(1)``
         Strobe: the half that has been full for longest is free again.
-    jobs : ``Out(stream.Signature(RowJob(tile_rows, partial_sums)))``
-    rows : ``Out(stream.Signature(FinishedRow()))``
-    lane_enable : ``Out(lanes).array(pes)``
-        Lanes whose column is one that the command writes.
-    parameters : ``Out(EpilogueParameters(fmt))``
-        Of the command.
-    streaming : ``In(1)``
-        Jobs were taken whose scalars have not all been taken by the lanes.
-    scalar_valid, scalar_ready, scalar_half : ``In(1)``
-        Handshake between streamer and lanes, and the half of the tile RAM that is wanted.
-    reading, draining, idle : ``In(1)``, ``In(2)``, ``In(1)``
+    jobs : ``Out(stream.Signature(StreamJob(...)))``
+    room : ``In(streams)``
+        Bit s: stream s can take a job. Once 1, it stays so until a job is given.
+    taken_last, taken_half, taken_context : ``In(streams)``
+        Bit s: lanes take the last scalar of a job of stream s; its half and context.
+    lane_enable : ``Out(lanes).array(pes).array(2)``
+        By context: lanes whose column is one that the command writes.
+    stream_count : ``Out(range(streams + 1)).array(2)``
+        By context: streams; 0 before the first product.
+    parameters : ``Out(EpilogueParameters(fmt)).array(2)``
+        By context: of the command.
+    context : ``Out(1)``
+        Of the scalars that lanes may take.
+    reading, draining, pending : ``In(1)``, ``In(2)``, ``In(2)``
         Of all PEs; see ``ProcessingElement``.
-    stall_tile : ``Out(1)``
-        The streamer has no work because a tile is not loaded.
-    stall_operand : ``Out(1)``
-        The lanes wait for scalars of a running tile.
-    stall_sums : ``Out(1)``
-        Scalars wait for the lanes, which wait for the epilogue.
+    working : ``Out(1)``
+        A product is held whose rows are not all dealt.
+    waits_for_tile : ``Out(1)``
+        Rows are not dealt because their tile is not loaded.
+    waits_for_results : ``Out(1)``
+        Rows are not dealt because results of the pass before the last are still under way.
+    dealt : ``Out(1)``
+        Jobs were given whose scalars are not all taken.
     overflow : ``Out(1)``
         Strobe: the oldest product needs more partial sums at a time than a lane holds. It writes
         nothing, and nothing runs any more until reset.
@@ -90,19 +129,21 @@ class ProductSequencer(SharedComponent):
     loaded: Signal
     release: Signal
     jobs: stream.Interface
-    rows: stream.Interface
-    lane_enable: list[Signal]
-    parameters: Any
-    streaming: Signal
-    scalar_valid: Signal
-    scalar_ready: Signal
-    scalar_half: Signal
+    room: Signal
+    taken_last: Signal
+    taken_half: Signal
+    taken_context: Signal
+    lane_enable: Any
+    stream_count: list[Signal]
+    parameters: list[Any]
+    context: Signal
     reading: Signal
     draining: Signal
-    idle: Signal
-    stall_tile: Signal
-    stall_operand: Signal
-    stall_sums: Signal
+    pending: Signal
+    working: Signal
+    waits_for_tile: Signal
+    waits_for_results: Signal
+    dealt: Signal
     overflow: Signal
 
     def __init__(
@@ -113,10 +154,16 @@ class ProductSequencer(SharedComponent):
         tile_rows: int,
         partial_sums: int,
         lanes: int,
+        streams: int,
         pes: int,
     ):
         if lanes < 1:
             raise ValueError(f"Number of lanes must be at least 1, not {lanes!r}")
+        if streams < 1 or streams & (streams - 1) or lanes % streams:
+            raise ValueError(
+                f"Number of streams must be a power of two that divides {lanes} lanes,"
+                f" not {streams!r}"
+            )
         if pes < 1 or pes & (pes - 1):
             raise ValueError(f"Number of PEs must be a power of two, not {pes!r}")
         self.fmt = fmt
@@ -124,32 +171,38 @@ class ProductSequencer(SharedComponent):
         self.tile_rows = tile_rows
         self.partial_sums = partial_sums
         self.lanes = lanes
+        self.streams = streams
         self.pes = pes
+        job = StreamJob(tile_rows=tile_rows, partial_sums=partial_sums, streams=streams)
         super().__init__({
             "orders": In(stream.Signature(ProductOrder(fmt))),
             "done": Out(1),
-            "loaded": In(1),
+            "loaded": In(pes),
             "release": Out(1),
-            "jobs": Out(stream.Signature(RowJob(tile_rows, partial_sums))),
-            "rows": Out(stream.Signature(FinishedRow())),
-            "lane_enable": Out(lanes).array(pes),
-            "parameters": Out(EpilogueParameters(fmt)),
-            "streaming": In(1),
-            "scalar_valid": In(1),
-            "scalar_ready": In(1),
-            "scalar_half": In(1),
+            "jobs": Out(stream.Signature(job)),
+            "room": In(streams),
+            "taken_last": In(streams),
+            "taken_half": In(streams),
+            "taken_context": In(streams),
+            "lane_enable": Out(lanes).array(CONTEXTS, pes),
+            "stream_count": Out(range(streams + 1)).array(CONTEXTS),
+            "parameters": Out(EpilogueParameters(fmt)).array(CONTEXTS),
+            "context": Out(1),
             "reading": In(1),
             "draining": In(HALVES),
-            "idle": In(1),
-            "stall_tile": Out(1),
-            "stall_operand": Out(1),
-            "stall_sums": Out(1),
+            "pending": In(CONTEXTS),
+            "working": Out(1),
+            "waits_for_tile": Out(1),
+            "waits_for_results": Out(1),
+            "dealt": Out(1),
             "overflow": Out(1),
         })
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.loops = loops = LoopNest(banks=self.pes, lanes=self.lanes, tile=self.tile)
+        m.submodules.loops = loops = LoopNest(
+            banks=self.pes, lanes=self.lanes, streams=self.streams, tile=self.tile
+        )
         order: Any = self.orders.payload
         offer: Any = loops.tiles.payload
         threshold = Signal(self.fmt.width)
@@ -158,8 +211,7 @@ class ProductSequencer(SharedComponent):
             loops.command.payload.eq(order.command),
             self.orders.ready.eq(loops.command.ready),
         ]
-        # The loops take a command when the last tile of the one before it is at work at the latest:
-        # settings leave this register when nothing of that one is under way.
+        # The loops take a command when the last tile of the one before it is at work at the latest.
         with m.If(self.orders.valid & self.orders.ready):
             m.d.sync += threshold.eq(order.threshold)
 
@@ -167,33 +219,42 @@ class ProductSequencer(SharedComponent):
         a_address, c_address = Signal.like(offer.a_address), Signal.like(offer.c_address)
         a_stride, c_stride = Signal(COUNT), Signal(COUNT)
         rows_left = Signal(COUNT)
-        count = Signal.like(self.jobs.payload.count)
-        slot = Signal.like(self.jobs.payload.slot)
-        slots = Signal(COUNT + 1)  # partial sums that are in use with this tile
+        count = Signal.like(self.jobs.payload.job.count)
+        slot = Signal.like(self.jobs.payload.job.slot)
+        stream_count = Signal.like(self.stream_count[0])
+        slots = Signal(COUNT + 1)  # partial sums of a stream that are in use with this tile
         crowded = Signal()
         first, final, reload, last_tile = Signal(), Signal(), Signal(), Signal()
-        settings = Signal(EpilogueParameters(self.fmt))
-        # Columns of C in the pass, as positions: lane l of PE c is at l * pes + c.
+        settings: Any = Signal(EpilogueParameters(self.fmt))
+        # Columns of C in the pass, as positions: word n of PE c is at n * pes + c.
         bank_bits = ceil_log2(self.pes)
         columns = Signal(COUNT)
         low, high = Signal(signed(COUNT + bank_bits + 1)), Signal(signed(COUNT + bank_bits + 2))
         enable = [Signal(self.lanes, name=f"enable{pe}") for pe in range(self.pes)]
 
         fresh = Signal(init=1)  # no tile of this command has been at work
-        half = Signal(init=1)
-        full = Signal(range(HALVES + 1))  # halves that are loaded and not yet in use
-        in_use = Signal()  # `half` holds a tile of this command
-        retiring = Signal()  # the other half does, and is not released yet
-        quiet, step, agreed, switch, finish = Signal(), Signal(), Signal(), Signal(), Signal()
+        half, context = Signal(init=1), Signal(init=1)  # of the tile at work
+        turn = Signal(self.streams)  # one-hot: the stream that gets the next row of several chunks
+        full = [Signal(range(HALVES + 1), name=f"full{pe}") for pe in range(self.pes)]
+        other_context_busy, agreed, switch, finish = Signal(), Signal(), Signal(), Signal()
+        job: Any = self.jobs.payload
+        active, deal, given = Signal(self.streams), Signal(), Signal(self.streams)
+        candidates = Signal(self.streams)
+        for bits in range(ceil_log2(self.streams) + 1):
+            with m.If(stream_count == 1 << bits):
+                m.d.comb += active.eq((1 << (1 << bits)) - 1)
         m.d.comb += [
-            quiet.eq(~self.streaming & ~self.jobs.valid & ~self.rows.valid & self.idle),
-            step.eq((~self.jobs.valid | self.jobs.ready) & (~self.rows.valid | self.rows.ready)),
-            agreed.eq(~fresh & (Cat(enable) == Cat(self.lane_enable))),
+            agreed.eq(~fresh & (Cat(enable) == Array(Cat(lanes) for lanes in self.lane_enable)[context])),
+            # A job that is just being given is not yet seen in `room`.
+            candidates.eq(
+                self.room
+                & Mux(first & final, active, turn)
+                & ~Mux(self.jobs.valid, job.stream, 0)
+            ),
+            given.eq(Cat(candidates[s] & ~candidates[:s].any() for s in range(self.streams))),
         ]
         with m.If(self.jobs.ready):
             m.d.sync += self.jobs.valid.eq(0)
-        with m.If(self.rows.ready):
-            m.d.sync += self.rows.valid.eq(0)
 
         with m.FSM() as fsm:
             with m.State("FETCH"):
@@ -207,6 +268,8 @@ class ProductSequencer(SharedComponent):
                     count.eq(offer.inner_count),
                     slot.eq(offer.slot_base),
                     slots.eq(offer.slot_base),
+                    stream_count.eq(offer.command.streams),
+                    turn.eq(1),
                     first.eq(offer.first),
                     final.eq(offer.final),
                     reload.eq(offer.reload),
@@ -221,15 +284,20 @@ class ProductSequencer(SharedComponent):
                 with m.If(loops.tiles.valid):
                     m.next = "COLUMNS"
             with m.State("COLUMNS"):
-                m.d.sync += [high.eq(low + columns), slots.eq(slots + rows_left)]
+                m.d.sync += high.eq(low + columns)
+                for bits in range(ceil_log2(self.streams) + 1):
+                    with m.If(stream_count == 1 << bits):
+                        m.d.sync += slots.eq(slots + ((rows_left + ((1 << bits) - 1)) >> bits))
                 m.next = "ENABLE"
             with m.State("ENABLE"):
                 # Rows of a single chunk need no slot of their own.
                 m.d.sync += crowded.eq((slots > self.partial_sums) & ~(first & final))
-                for pe, bits in enumerate(enable):
-                    for lane in range(self.lanes):
-                        place = lane * self.pes + pe
-                        m.d.sync += bits[lane].eq((low <= place) & (place < high))
+                for bits in range(ceil_log2(self.streams) + 1):
+                    with m.If(stream_count == 1 << bits):
+                        for pe, lanes in enumerate(enable):
+                            for lane in range(self.lanes):
+                                place = (lane >> bits) * self.pes + pe
+                                m.d.sync += lanes[lane].eq((low <= place) & (place < high))
                 m.next = "AGREE"
             with m.State("AGREE"):
                 with m.If(crowded):
@@ -237,79 +305,115 @@ class ProductSequencer(SharedComponent):
                     m.next = "REFUSED"
                 with m.Elif(agreed):
                     m.next = "LOAD"
-                with m.Elif(quiet):
-                    m.d.sync += [
-                        self.parameters.eq(settings),
-                        Cat(self.lane_enable).eq(Cat(enable)),
-                        fresh.eq(0),
-                    ]
+                with m.Elif(~other_context_busy):
+                    for c in range(CONTEXTS):
+                        with m.If(context != c):
+                            m.d.sync += [
+                                self.parameters[c].eq(settings),
+                                Cat(self.lane_enable[c]).eq(Cat(enable)),
+                                self.stream_count[c].eq(stream_count),
+                            ]
+                    m.d.sync += [context.eq(~context), fresh.eq(0)]
                     m.next = "LOAD"
             with m.State("LOAD"):
-                m.d.comb += switch.eq(reload & (full != 0))
+                m.d.comb += switch.eq(reload & Cat(count != 0 for count in full).all())
                 with m.If(switch):
                     m.d.sync += half.eq(~half)
                 with m.If(switch | ~reload):
                     m.next = "ROWS"
             with m.State("ROWS"):
-                with m.If(step):
+                m.d.comb += deal.eq(
+                    (~self.jobs.valid | self.jobs.ready) & candidates.any()
+                )
+                with m.If(deal):
                     m.d.sync += [
                         self.jobs.valid.eq(1),
-                        self.jobs.payload.address.eq(a_address),
-                        self.jobs.payload.count.eq(count),
-                        self.jobs.payload.tile_row.eq(Mux(half, self.tile_rows // HALVES, 0)),
-                        self.jobs.payload.slot.eq(slot),
-                        self.jobs.payload.first.eq(first),
-                        self.jobs.payload.final.eq(final),
-                        self.rows.valid.eq(final),
-                        self.rows.payload.address.eq(c_address),
-                        self.rows.payload.half.eq(half),
+                        job.stream.eq(given),
+                        job.job.address.eq(a_address),
+                        job.job.count.eq(count),
+                        job.job.tile_row.eq(Mux(half, self.tile_rows // HALVES, 0)),
+                        job.job.slot.eq(slot),
+                        job.job.first.eq(first),
+                        job.job.final.eq(final),
+                        job.job.context.eq(context),
+                        job.finished.address.eq(c_address),
+                        job.finished.half.eq(half),
+                        job.finished.context.eq(context),
                         a_address.eq(a_address + a_stride),
                         c_address.eq(c_address + c_stride),
-                        slot.eq(slot + 1),
                         rows_left.eq(rows_left - 1),
                     ]
+                    with m.If((turn << 1) & active):
+                        m.d.sync += turn.eq(turn << 1)
+                    with m.Else():
+                        m.d.sync += [turn.eq(1), slot.eq(slot + 1)]
                     with m.If(rows_left == 1):
+                        m.d.comb += finish.eq(last_tile)
                         m.next = "FETCH"
-                        with m.If(last_tile):
-                            m.next = "FINISH"
             with m.State("REFUSED"):
                 pass
-            with m.State("FINISH"):
-                m.d.comb += finish.eq(quiet & ~retiring)
-                with m.If(finish):
-                    m.d.sync += fresh.eq(1)
-                    m.next = "FETCH"
 
-        # Scalars come in order: one that wants the new half shows that all before it were taken.
-        passed, retired = Signal(), Signal()
-        other_draining = Mux(half, self.draining[0], self.draining[1])
-        other_row = self.rows.valid & (self.rows.payload.half != half)
+        # Jobs whose last scalar is not taken yet, by half of the tile RAM and by context.
+        under_way = {}
+        for kind, number, mine, taken in (
+            ("half", HALVES, half, self.taken_half),
+            ("context", CONTEXTS, context, self.taken_context),
+        ):
+            under_way[kind] = [Signal(JOBS_WIDTH, name=f"{kind}{n}_jobs") for n in range(number)]
+            for n, jobs in enumerate(under_way[kind]):
+                ended = self.taken_last & (taken if n else ~taken)
+                m.d.sync += jobs.eq(jobs + (deal & (mine == n)) - count_ones(ended))
+
+        # A half is given back when no row of it will follow, in the order in which they came.
+        in_use = Signal()  # `half` holds a tile of the command at work
+        closing, oldest = Signal(HALVES), Signal()
+        free = Signal(HALVES)
         m.d.comb += [
-            retired.eq(
-                retiring
-                & (passed | (~self.streaming & ~self.jobs.valid))
-                & ~self.reading
-                & ~other_draining
-                & ~other_row
+            free.eq(
+                closing
+                & Cat(jobs == 0 for jobs in under_way["half"])
+                & ~self.draining
+                & (~self.reading).replicate(HALVES)
             ),
-            self.release.eq(retired | finish),
-            self.done.eq(finish),
+            self.release.eq(free.bit_select(oldest, 1)),
         ]
-        with m.If(self.scalar_valid & self.scalar_ready & (self.scalar_half == half)):
-            m.d.sync += passed.eq(1)
-        with m.If(retired):
-            m.d.sync += retiring.eq(0)
+        for n in range(HALVES):
+            with m.If(self.release & (oldest == n)):
+                m.d.sync += closing[n].eq(0)
+            with m.If((switch & in_use | finish) & (half == n)):
+                m.d.sync += closing[n].eq(1)
+        with m.If(self.release):
+            m.d.sync += oldest.eq(~oldest)
         with m.If(switch):
-            m.d.sync += [retiring.eq(in_use), in_use.eq(1), passed.eq(0)]
+            m.d.sync += in_use.eq(1)
         with m.If(finish):
-            m.d.sync += in_use.eq(0)
-        m.d.sync += full.eq(full + self.loaded - switch)
+            m.d.sync += [in_use.eq(0), fresh.eq(1)]
+        for pe, tiles in enumerate(full):
+            m.d.sync += tiles.eq(tiles + self.loaded[pe] - switch)
 
-        at_rows = fsm.ongoing("ROWS")
-        running = self.streaming | self.jobs.valid | at_rows
-        m.d.sync += [
-            self.stall_tile.eq(fsm.ongoing("LOAD") & ~switch & reload & ~self.streaming),
-            self.stall_operand.eq(running & ~self.scalar_valid & self.scalar_ready),
-            self.stall_sums.eq(self.scalar_valid & ~self.scalar_ready),
+        # Lanes go on to the next context when all scalars of this one are taken.
+        context_jobs = Cat(jobs != 0 for jobs in under_way["context"])
+        with m.If(~context_jobs.bit_select(self.context, 1) & context_jobs.any()):
+            m.d.sync += self.context.eq(~self.context)
+        busy, ends = Signal(CONTEXTS), Signal(CONTEXTS)  # `ends`: the command's last context
+        older, newer = Signal(), Signal()
+        m.d.comb += [
+            busy.eq(context_jobs | self.pending),
+            other_context_busy.eq((busy | ends).bit_select(~context, 1)),
+            older.eq(ends.bit_select(~context, 1) & ~busy.bit_select(~context, 1)),
+            newer.eq(ends.bit_select(context, 1) & ~busy.any() & ~ends.bit_select(~context, 1)),
+            self.done.eq(older | newer),
+        ]
+        for n in range(CONTEXTS):
+            with m.If(older & (context != n) | newer & (context == n)):
+                m.d.sync += ends[n].eq(0)
+            with m.If(finish & (context == n)):
+                m.d.sync += ends[n].eq(1)
+
+        m.d.comb += [
+            self.working.eq(~fsm.ongoing("FETCH") | loops.tiles.valid | ~loops.command.ready),
+            self.waits_for_tile.eq(fsm.ongoing("LOAD") & ~switch & reload),
+            self.waits_for_results.eq(fsm.ongoing("AGREE") & ~agreed),
+            self.dealt.eq(context_jobs.any()),
         ]
         return m

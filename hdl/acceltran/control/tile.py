@@ -18,9 +18,9 @@ class Tile(data.StructLayout):
     batch, row_first, row_count : ``unsigned(COUNT)``
         Batch, first row and number of rows of A and C.
     word : ``unsigned(COUNT)``
-        First word of the column pass: column vectors ``d = (word + l) * banks + c`` of a row of C.
-    lane_words : ``unsigned(bits_for(lanes))``
-        Words of the pass, one per lane.
+        First word of the column pass: column vectors ``d = (word + n) * banks + c`` of a row of C.
+    word_count : ``unsigned(bits_for(lanes))``
+        Words of the pass: at most ``lanes / streams``.
     inner_first, inner_count : ``unsigned(COUNT)``
         First vector and number of vectors of the inner dimension.
     a_address : ``unsigned(ADDRESS)``
@@ -34,7 +34,7 @@ class Tile(data.StructLayout):
     first, final : ``unsigned(1)``
         First and last chunk of the inner dimension.
     slot_base : ``unsigned(COUNT)``
-        Slot of row ``row_first`` among the partial sums; 0 if first and final.
+        Slot of row ``row_first`` among the partial sums of a stream; 0 if first and final.
     reload : ``unsigned(1)``
         The second operand is not that of the tile before.
     last_tile : ``unsigned(1)``
@@ -49,7 +49,7 @@ class Tile(data.StructLayout):
             "row_first": unsigned(COUNT),
             "row_count": unsigned(COUNT),
             "word": unsigned(COUNT),
-            "lane_words": unsigned(bits_for(lanes)),
+            "word_count": unsigned(bits_for(lanes)),
             "inner_first": unsigned(COUNT),
             "inner_count": unsigned(COUNT),
             "a_address": unsigned(ADDRESS),

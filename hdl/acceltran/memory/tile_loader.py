@@ -1,4 +1,4 @@
-"""Load the lanes' tiles and biases from the buffers."""
+"""Load the tiles and biases of a PE's lanes from the buffers."""
 
 from typing import Any
 
@@ -24,14 +24,15 @@ __all__ = ["TileLoader"]
 class TileLoader(SharedComponent):
     """Bring the second operand of products into the tile RAMs, and the biases into theirs.
 
-    Walks the tiles of each command by itself. Of a tile that reloads, row k of lane l of PE c
-    becomes ``B[b, inner_first * tile + k, d - c_first]`` with ``d = (word + l) * banks + c``, in
-    one half of the tile RAM; rows at and beyond ``b_rows`` become zero. With a final chunk, the
-    bias of d goes to the same half, zero if the command has none. Lanes whose d is not a column
-    of C are left as they are. Tiles that reload go to the halves in turn, beginning with half 0,
-    each as soon as its half is free, also those of a later command.
+    Walks the tiles of each command by itself. Of a tile that reloads, row k of lane l of PE
+    ``index`` becomes ``B[b, inner_first * tile + k, d - c_first]`` with
+    ``d = (word + l // streams) * banks + index``, in one half of the tile RAM; rows at and beyond
+    ``b_rows`` become zero. With a final chunk, the bias of d goes to the same half, zero if the
+    command has none. Lanes whose d is not a column of C are left as they are. Tiles that reload go
+    to the halves in turn, beginning with half 0, each as soon as its half is free, also those of
+    a later command.
 
-    Throughput is one vector per cycle, whatever the source.
+    Throughput is one vector per cycle, whatever the source, while the buffer's bank is free.
 
     Golden model: ``acceltran_sim.golden.tile_loader.loads``.
 
@@ -45,6 +46,8 @@ class TileLoader(SharedComponent):
         PEs of the cluster; a power of two.
     lanes : int
         Lanes per PE; at least 1.
+    streams : int
+        Most streams of a command; a power of two that divides ``lanes``.
     tile_rows : int
         Rows of a tile RAM, both halves; a power of two, at least two vectors.
     weight_depth, activation_depth : int
@@ -52,6 +55,8 @@ class TileLoader(SharedComponent):
 
     Members
     -------
+    index : ``In(range(banks))``
+        Number of the PE in its cluster.
     command : ``In(stream.Signature(ProductCommand()))``
         Products.
     release : ``In(1)``
@@ -70,6 +75,7 @@ class TileLoader(SharedComponent):
         By which command: how many commands were taken before it, modulo ``COMMANDS``.
     """
 
+    index: Signal
     command: stream.Interface
     release: Signal
     loaded: Signal
@@ -89,6 +95,7 @@ class TileLoader(SharedComponent):
         tile: int,
         banks: int,
         lanes: int,
+        streams: int,
         tile_rows: int,
         weight_depth: int,
         activation_depth: int,
@@ -103,17 +110,17 @@ class TileLoader(SharedComponent):
         self.tile = tile
         self.banks = banks
         self.lanes = lanes
+        self.streams = streams
         self.tile_rows = tile_rows
         self.weight_depth = weight_depth
         self.activation_depth = activation_depth
         super().__init__({
+            "index": In(range(banks)),
             "command": In(stream.Signature(ProductCommand())),
             "release": In(1),
             "loaded": Out(1),
-            "tile_write": Out(
-                VectorWrite(fmt, tile=tile, tile_rows=tile_rows, pes=banks, lanes=lanes)
-            ),
-            "bias_write": Out(BiasWrite(fmt, tile=tile, pes=banks, lanes=lanes)),
+            "tile_write": Out(VectorWrite(fmt, tile=tile, tile_rows=tile_rows, lanes=lanes)),
+            "bias_write": Out(BiasWrite(fmt, tile=tile, lanes=lanes)),
             "weights": In(ReadPort(fmt, tile)),
             "activations": In(ReadPort(fmt, tile)),
             "tile_load": Out(1),
@@ -125,11 +132,10 @@ class TileLoader(SharedComponent):
     def elaborate(self, platform):
         m = Module()
         fmt, size = self.fmt, self.tile
-        layout = TileItem(banks=self.banks, lanes=self.lanes, tile_rows=self.tile_rows)
-        m.submodules.loops = loops = LoopNest(banks=self.banks, lanes=self.lanes, tile=size)
-        m.submodules.walker = walker = TileWalker(
-            banks=self.banks, lanes=self.lanes, tile=size, tile_rows=self.tile_rows
-        )
+        layout = TileItem(lanes=self.lanes, tile_rows=self.tile_rows)
+        shape = {"banks": self.banks, "lanes": self.lanes, "streams": self.streams, "tile": size}
+        m.submodules.loops = loops = LoopNest(**shape)
+        m.submodules.walker = walker = TileWalker(**shape, tile_rows=self.tile_rows)
         m.submodules.walked = walked = Queue(shape=layout, depth=2)
         m.submodules.asked = asked = Queue(shape=layout, depth=16)
         m.submodules.weight_reader = weight_reader = VectorReader(fmt=fmt, tile=size)
@@ -141,6 +147,7 @@ class TileLoader(SharedComponent):
         connect(m, weight_reader.port, flipped(self.weights))
         connect(m, activation_reader.port, flipped(self.activations))
         m.d.comb += [
+            walker.index.eq(self.index),
             walker.release.eq(self.release),
             self.tile_load.eq(walker.tile_load),
             self.tile_reuse.eq(walker.tile_reuse),
@@ -201,8 +208,8 @@ class TileLoader(SharedComponent):
             transposer.o.ready.eq(1),
             transposer.i.valid.eq(arrived & item.transposed),
             transposer.i.payload.eq(vector.values),
-            direct.eq(~item.transposed & ~item.bias),
-            taken.eq(arrived & ~(direct & leaving)),
+            direct.eq(~item.transposed & ~item.bias & ~item.end),
+            taken.eq(arrived & ~((direct | item.end) & leaving)),
             asked.o.ready.eq(taken),
             weight_reader.vectors.ready.eq(taken & item.read & ~item.activation),
             activation_reader.vectors.ready.eq(taken & item.read & item.activation),
@@ -214,32 +221,26 @@ class TileLoader(SharedComponent):
             m.d.sync += [transposed.eq(item), transposed.row.eq(item.row & ~(size - 1))]
         with m.Elif(leaving):
             m.d.sync += transposed.row.eq(transposed.row + 1)
-        block_end = transposed.row[: (size - 1).bit_length()].all()
 
         write = self.tile_write
-        complete = Signal()
         m.d.sync += [
             write.valid.eq(leaving | (arrived & direct)),
-            complete.eq(Mux(leaving, transposed.last & block_end, arrived & direct & item.last)),
-            self.loaded.eq(complete),
+            self.loaded.eq(taken & item.end),
             self.bias_write.valid.eq(arrived & item.bias),
-            self.bias_write.pe.eq(item.pe),
-            self.bias_write.lane.eq(item.lane),
+            self.bias_write.word.eq(item.word),
             self.bias_write.half.eq(item.row[-1]),
             self.bias_write.vector.eq(vector),
         ]
         with m.If(leaving):
             m.d.sync += [
-                write.pe.eq(transposed.pe),
-                write.lane.eq(transposed.lane),
+                write.lanes.eq(transposed.lanes),
                 write.row.eq(transposed.row),
                 write.vector.values.eq(transposer.o.payload),
                 write.vector.keep.eq(Cat(transposer.o.payload[k] != 0 for k in range(size))),
             ]
         with m.Else():
             m.d.sync += [
-                write.pe.eq(item.pe),
-                write.lane.eq(item.lane),
+                write.lanes.eq(item.lanes),
                 write.row.eq(item.row),
                 write.vector.eq(vector),
             ]

@@ -3,6 +3,7 @@
 from amaranth import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from acceltran.arch.commands import ADDRESS, COUNT, OperandSource
 from acceltran.control.command_queue import CommandQueue
@@ -18,7 +19,7 @@ COMMANDS = 1 << (CommandQueue.IN_FLIGHT - 1).bit_length()
 
 
 class TileItem(data.StructLayout):
-    """Layout of one vector on its way to a lane.
+    """Layout of one vector on its way to the lanes, or of the end of a tile.
 
     Members
     -------
@@ -32,42 +33,47 @@ class TileItem(data.StructLayout):
         The vector is a bias.
     transposed : ``unsigned(1)``
         The vector is one of ``tile`` that are transposed together.
-    pe : ``range(banks)``
-    lane : ``range(lanes)``
+    end : ``unsigned(1)``
+        No vector: all vectors of the tile came before.
+    word : ``range(lanes)``
+        Place of the column vector in the pass.
+    lanes : ``unsigned(lanes)``
+        Lanes that work on it.
     row : ``range(tile_rows)``
         Row of the tile RAM; its highest bit is the half. Where vectors are transposed, the row of
         the one that replaces this.
-    last : ``unsigned(1)``
-        The tile is complete.
     command : ``range(COMMANDS)``
         Commands whose tiles came before, modulo ``COMMANDS``.
     """
 
-    def __init__(self, *, banks: int, lanes: int, tile_rows: int):
+    def __init__(self, *, lanes: int, tile_rows: int):
         super().__init__({
             "read": unsigned(1),
             "address": unsigned(ADDRESS),
             "activation": unsigned(1),
             "bias": unsigned(1),
             "transposed": unsigned(1),
-            "pe": range(banks),
-            "lane": range(lanes),
+            "end": unsigned(1),
+            "word": range(lanes),
+            "lanes": unsigned(lanes),
             "row": range(tile_rows),
-            "last": unsigned(1),
             "command": range(COMMANDS),
         })
 
 
 class TileWalker(SharedComponent):
-    """List the vectors that each reloading tile consists of, lane by lane.
+    """List the vectors of one PE that each reloading tile consists of.
 
-    For each column vector d of the tile that belongs to C, in ascending order: with a final chunk
-    of the inner dimension its bias (read only if the command has one); then the rows of the chunk,
-    or, where B is transposed, blocks of ``tile`` of its rows. Rows at and beyond ``b_rows`` are
-    not read. Tiles that reload go to the two halves in turn, each as soon as its half is free;
-    others are dropped.
+    For each column vector d of the tile that belongs to C and to this PE (``d % banks == index``),
+    in ascending order: with a final chunk of the inner dimension its bias (read only if the
+    command has one); then the rows of the chunk, or, where B is transposed, blocks of ``tile`` of
+    its rows. Each PE begins with another one of these blocks, because vectors at the same place
+    of a row lie in the same bank. Rows at and beyond ``b_rows`` are not read. An item that marks
+    the end follows. Tiles that reload go to the two halves in turn, each as soon as its half is
+    free; others are dropped.
 
-    Throughput is one item per cycle, with up to ``banks + 6`` cycles between tiles.
+    Throughput is one item per cycle, but for ``banks - 1`` cycles between column vectors and up
+    to ``banks + 7`` between tiles.
 
     Parameters
     ----------
@@ -75,6 +81,8 @@ class TileWalker(SharedComponent):
         PEs of the cluster; a power of two.
     lanes : int
         Lanes per PE; at least 1.
+    streams : int
+        Most streams of a command; a power of two that divides ``lanes``.
     tile : int
         Elements of a vector; a power of two.
     tile_rows : int
@@ -82,6 +90,8 @@ class TileWalker(SharedComponent):
 
     Members
     -------
+    index : ``In(range(banks))``
+        Number of the PE in its cluster.
     tiles : ``In(stream.Signature(Tile(lanes)))``
         Tiles of products; taken when they have been walked.
     release : ``In(1)``
@@ -92,20 +102,23 @@ class TileWalker(SharedComponent):
         Strobe: a tile that reloads, or one that does not, has been taken.
     """
 
+    index: Signal
     tiles: stream.Interface
     release: Signal
     items: stream.Interface
     tile_load: Signal
     tile_reuse: Signal
 
-    def __init__(self, *, banks: int, lanes: int, tile: int, tile_rows: int):
+    def __init__(self, *, banks: int, lanes: int, streams: int, tile: int, tile_rows: int):
         self.check_parameters(banks=banks, lanes=lanes, tile=tile, tile_rows=tile_rows)
         self.banks = banks
         self.lanes = lanes
+        self.streams = streams
         self.tile = tile
         self.tile_rows = tile_rows
-        item = TileItem(banks=banks, lanes=lanes, tile_rows=tile_rows)
+        item = TileItem(lanes=lanes, tile_rows=tile_rows)
         super().__init__({
+            "index": In(range(banks)),
             "tiles": In(stream.Signature(Tile(lanes))),
             "release": In(1),
             "items": Out(stream.Signature(item)),
@@ -157,14 +170,15 @@ class TileWalker(SharedComponent):
             Signal(signed(COUNT + tile_bits + 3), name=name) for name in ("column_left", "left")
         )
         bias_next = Signal()
+        first_block, blocks_left = Signal(ceil_log2(self.banks)), Signal(COUNT)
         last_row, last_block, last_column, inside = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             last_row.eq(row == self.tile - 1),
-            last_block.eq(block + 1 == tile.inner_count),
+            last_block.eq(blocks_left == 1),
             last_column.eq(
-                (column + 1 == command.columns) | (place + 1 == tile.lane_words << bank_bits)
+                (column + 1 == command.columns) | (place + 1 == tile.word_count << bank_bits)
             ),
-            inside.eq(column >= 0),
+            inside.eq((column >= 0) & (place[:bank_bits] == self.index)),
         ]
 
         item: data.View = self.items.payload
@@ -174,17 +188,24 @@ class TileWalker(SharedComponent):
             item.transposed.eq(transposed & ~bias_next),
             item.read.eq(Mux(bias_next, command.bias_enable, left > 0)),
             item.address.eq(Mux(bias_next, bias_address, address)),
-            item.pe.eq(place[:bank_bits]),
-            item.lane.eq(place[bank_bits:]),
+            item.word.eq(place[bank_bits:]),
             item.row.eq(Cat(row, block[:block_bits], half)),
-            item.last.eq(~bias_next & last_row & last_block & last_column),
             item.command.eq(number),
         ]
+        for bits in range(ceil_log2(self.streams) + 1):
+            with m.If(command.streams == 1 << bits):
+                m.d.comb += item.lanes.eq(
+                    Cat(place[bank_bits:] == lane >> bits for lane in range(self.lanes))
+                )
 
         def go_to_column(first_address, rows_left) -> list:
             return [
                 bias_next.eq(tile.final),
-                *(place.eq(first_address) for place in (column_address, block_address, address)),
+                block.eq(first_block),
+                blocks_left.eq(tile.inner_count),
+                column_address.eq(first_address),
+                block_address.eq(first_address + first_block),
+                address.eq(first_address + first_block),
                 *(count.eq(rows_left) for count in (column_left, left)),
             ]
 
@@ -203,12 +224,17 @@ class TileWalker(SharedComponent):
                     m.d.comb += [self.tiles.ready.eq(1), self.tile_reuse.eq(1)]
                 with m.Elif(self.tiles.valid & (free != 0)):
                     m.d.comb += begin.eq(1)
-                    m.d.sync += column.eq((tile.word << bank_bits) - command.c_first)
+                    m.d.sync += [
+                        column.eq((tile.word << bank_bits) - command.c_first),
+                        first_block.eq(0),
+                    ]
+                    for bits in range(1, bank_bits + 1):
+                        with m.If(transposed & (tile.inner_count >= 1 << bits)):
+                            m.d.sync += first_block.eq(self.index[:bits])
                     m.next = "PREPARE"
             with m.State("PREPARE"):
                 m.d.sync += [
                     place.eq(0),
-                    block.eq(0),
                     row.eq(0),
                     bias_address.eq(command.bias_base + column),
                     *go_to_column(
@@ -221,6 +247,8 @@ class TileWalker(SharedComponent):
                 m.d.comb += self.items.valid.eq(self.tiles.valid & inside)
                 with m.If(~inside):
                     m.d.sync += advance_column()
+                    with m.If(last_column):
+                        m.next = "END"
                 with m.Elif(self.items.ready & bias_next):
                     m.d.sync += bias_next.eq(0)
                 with m.Elif(self.items.ready):
@@ -230,17 +258,32 @@ class TileWalker(SharedComponent):
                         left.eq(left - 1),
                     ]
                     with m.If(last_row):
-                        m.d.sync += block.eq(block + 1)
+                        wraps = block + 1 == tile.inner_count
+                        next_address = Mux(wraps, column_address, block_address + 1)
+                        m.d.sync += [
+                            block.eq(Mux(wraps, 0, block + 1)),
+                            blocks_left.eq(blocks_left - 1),
+                        ]
                         with m.If(transposed):
                             m.d.sync += [
-                                block_address.eq(block_address + 1),
-                                address.eq(block_address + 1),
+                                block_address.eq(next_address),
+                                address.eq(next_address),
                                 left.eq(column_left),
                             ]
                         with m.If(last_block):
-                            m.d.sync += [block.eq(0), *advance_column()]
+                            m.d.sync += advance_column()
                             with m.If(last_column):
-                                m.next = "DONE"
+                                m.next = "END"
+            with m.State("END"):
+                m.d.comb += [
+                    self.items.valid.eq(1),
+                    item.end.eq(1),
+                    item.read.eq(0),
+                    item.bias.eq(0),
+                    item.transposed.eq(0),
+                ]
+                with m.If(self.items.ready):
+                    m.next = "DONE"
             with m.State("DONE"):
                 m.d.comb += [self.tiles.ready.eq(1), self.tile_load.eq(1)]
                 m.d.sync += half.eq(~half)

@@ -34,6 +34,8 @@ class RowJob(data.StructLayout):
         The row's sums begin with this job.
     final : ``unsigned(1)``
         The row's sums are complete after this job.
+    context : ``unsigned(1)``
+        Passed on.
     """
 
     def __init__(self, tile_rows: int, partial_sums: int):
@@ -44,6 +46,7 @@ class RowJob(data.StructLayout):
             "slot": ceil_log2(partial_sums),
             "first": 1,
             "final": 1,
+            "context": 1,
         })
 
 
@@ -62,8 +65,8 @@ class PlacedVector(data.StructLayout):
         The vector has an effectual element; 0 stands for a whole row without any.
     first, last : ``unsigned(1)``
         First and last vector of the row of which this holds.
-    resume, final : ``unsigned(1)``
-        ``not first`` and ``final`` of the job.
+    resume, final, context : ``unsigned(1)``
+        ``not first``, ``final`` and ``context`` of the job.
     """
 
     def __init__(self, tile: int, tile_rows: int, partial_sums: int):
@@ -76,6 +79,7 @@ class PlacedVector(data.StructLayout):
             "last": 1,
             "resume": 1,
             "final": 1,
+            "context": 1,
         })
 
 
@@ -83,7 +87,7 @@ class RowScanner(SharedComponent):
     """Scan the keep bits of each row job, and pass on the vectors that are not all zero.
 
     One vector is scanned per cycle, across the ends of rows. A job without effectual element gives
-    one vector with ``effectual = 0`` if the job is first or final, else nothing.
+    one vector with ``effectual = 0``.
     Whether a vector is the last effectual one of its row is known only when the next such vector,
     or the end of the row, has been scanned: one vector waits for that.
 
@@ -157,6 +161,7 @@ class RowScanner(SharedComponent):
             asked.i.payload.vector.slot.eq(job.slot),
             asked.i.payload.vector.resume.eq(~job.first),
             asked.i.payload.vector.final.eq(job.final),
+            asked.i.payload.vector.context.eq(job.context),
             asked.i.payload.end.eq(job.count == 1),
             answers.i.valid.eq(self.masks.response.valid),
             answers.i.payload.eq(self.masks.response.keep),
@@ -200,7 +205,7 @@ class RowScanner(SharedComponent):
         ]
         with m.If(give):
             m.d.sync += held_valid.eq(0)
-        with m.If(take & (effectual | (end & ~begun & (~place.resume | place.final)))):
+        with m.If(take & (effectual | (end & ~begun))):
             m.d.sync += [
                 held.eq(place),
                 held.effectual.eq(effectual),

@@ -32,9 +32,8 @@ class RowStreamer(SharedComponent):
     rows. A vector without effectual elements is neither read nor does it take a cycle of the
     output. Element ``k`` of vector ``v`` gives a scalar with ``row = tile_row + v * tile + k``;
     the first scalar of a job has ``first`` set, the last one ``last``, and all carry
-    ``resume = not first`` and ``final`` of the job. A job whose vectors are all zero
-    gives one scalar with ``effectual = 0`` (value 0, the row of element 0 of the last vector) if
-    the job is first or final, else nothing.
+    ``resume = not first``, ``final`` and ``context`` of the job. A job whose vectors are all zero
+    gives one scalar with ``effectual = 0`` (value 0, the row of element 0 of the last vector).
 
     Throughput is one scalar per cycle, without a bubble between vectors or rows, while memory
     answers at once and the effectual elements in the queues (``depth`` vectors) last longer than
@@ -178,6 +177,7 @@ class RowStreamer(SharedComponent):
                 o.resume.eq(place.resume),
                 o.last.eq(place.last & ~others.any()),
                 o.final.eq(place.final),
+                o.context.eq(place.context),
             ]
         m.d.comb += self.busy.eq(scanner.busy | (places.level != 0) | loaded | self.scalars.valid)
         return m

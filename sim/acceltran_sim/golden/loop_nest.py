@@ -27,11 +27,12 @@ def tiles(
         Elements of a vector.
     """
     c = command
+    pass_words = lanes // c["streams"]
     word_end = -(-(c["c_first"] + c["columns"]) // banks)
     starts = {
         "b": range(c["batches"]),
         "i": range(0, c["rows"], c["row_tile"]),
-        "j": range(c["c_first"] // banks, word_end, lanes),
+        "j": range(c["c_first"] // banks, word_end, pass_words),
         "k": range(0, c["inner_vectors"], c["inner_tile"]),
     }
     order = [LOOPS[c[f"order{n}"]] for n in range(len(LOOPS))]
@@ -55,13 +56,13 @@ def tiles(
         if first and final or all(at[loop] == starts[loop][0] for loop in inside):
             slot = 0
         else:
-            slot += c["row_tile"]
+            slot += -(-c["row_tile"] // c["streams"])
         yield {
             "batch": batch,
             "row_first": row,
             "row_count": min(c["row_tile"], c["rows"] - row),
             "word": word,
-            "lane_words": min(lanes, word_end - word),
+            "word_count": min(pass_words, word_end - word),
             "inner_first": inner,
             "inner_count": min(c["inner_tile"], c["inner_vectors"] - inner),
             "a_address": _wrap(

@@ -20,6 +20,7 @@ class Token:
     resume: bool
     last: bool
     final: bool
+    context: bool
 
 
 def stream_row(
@@ -30,6 +31,7 @@ def stream_row(
     slot: int,
     first: bool,
     final: bool,
+    context: bool,
 ) -> tuple[list[Token], int]:
     """Tokens of one row job, and how many of its vectors are skipped.
 
@@ -43,12 +45,12 @@ def stream_row(
         Where the row's unfinished sums are kept.
     first, final : bool
         The row's sums begin with this job; they are complete after it.
+    context : bool
+        Passed on.
     """
     count, tile = values.shape
     places = np.flatnonzero(keep)
     skipped = count - int(np.count_nonzero(keep.any(axis=1)))
-    if not len(places) and not (first or final):
-        return [], skipped
     elements = [(int(values.flat[place]), int(place), True) for place in places]
     if not elements:
         elements = [(0, (count - 1) * tile, False)]
@@ -62,6 +64,7 @@ def stream_row(
             resume=not first,
             last=number == len(elements) - 1,
             final=final,
+            context=context,
         )
         for number, (value, place, effectual) in enumerate(elements)
     ]

@@ -18,14 +18,11 @@ def loads(
     weights: npt.NDArray[np.int64],
     activations: npt.NDArray[np.int64],
     *,
+    index: int,
     banks: int,
     lanes: int,
     tile: int,
-) -> Iterator[
-    tuple[
-        dict[tuple[int, int], npt.NDArray[np.int64]], dict[tuple[int, int], npt.NDArray[np.int64]]
-    ]
-]:
+) -> Iterator[tuple[dict[int, npt.NDArray[np.int64]], dict[int, npt.NDArray[np.int64]]]]:
     """Contents of a half of the tile RAMs after each tile of a MATMUL that reloads.
 
     Parameters
@@ -34,6 +31,8 @@ def loads(
         Every field of ``BODIES[Opcode.MATMUL]``.
     weights, activations : int64 arrays of shape (vectors, tile)
         Buffers; addresses wrap at ``2 ** ADDRESS``, then at the number of vectors.
+    index : int
+        PE.
     banks : int
         PEs of the cluster.
     lanes : int
@@ -43,8 +42,10 @@ def loads(
 
     Yields
     ------
-    rows, biases : dict of (PE, lane) to arrays of shape (rows, tile) and (tile,)
-        What is loaded. Without a final chunk there are no biases.
+    rows : dict of lane to array of shape (rows, tile)
+        What is loaded.
+    biases : dict of word of the pass to array of shape (tile,)
+        Without a final chunk there are none.
     """
     c = command
     for at in tiles(command, banks=banks, lanes=lanes, tile=tile):
@@ -54,30 +55,29 @@ def loads(
         first = at["inner_first"] * tile
         chunk = range(first, first + at["inner_count"] * tile)
         base = c["b_base"] + at["batch"] * c["b_batch_stride"]
-        for lane in range(at["lane_words"]):
-            for pe in range(banks):
-                j = (at["word"] + lane) * banks + pe - c["c_first"]
-                if not 0 <= j < c["columns"]:
-                    continue
-                if c["b_source"] == OperandSource.ACTIVATION_TRANSPOSED:
-                    block = np.zeros((len(chunk), tile), np.int64)
-                    for n, row in enumerate(range(j * tile, (j + 1) * tile)):
-                        if row < c["b_rows"]:
-                            start = base + row * c["b_row_stride"] + at["inner_first"]
-                            vectors = range(start, start + at["inner_count"])
-                            block[:, n] = np.concatenate([_at(activations, v) for v in vectors])
-                    rows[pe, lane] = block
-                else:
-                    buffer = activations if c["b_source"] == OperandSource.ACTIVATION else weights
-                    rows[pe, lane] = np.array([
-                        _at(buffer, base + k * c["b_row_stride"] + j)
-                        if k < c["b_rows"]
-                        else np.zeros(tile, np.int64)
-                        for k in chunk
-                    ])
-                if at["final"]:
-                    bias = _at(weights, c["bias_base"] + j) * c["bias_enable"]
-                    biases[pe, lane] = bias
+        for word in range(at["word_count"]):
+            j = (at["word"] + word) * banks + index - c["c_first"]
+            if not 0 <= j < c["columns"]:
+                continue
+            if c["b_source"] == OperandSource.ACTIVATION_TRANSPOSED:
+                block = np.zeros((len(chunk), tile), np.int64)
+                for n, row in enumerate(range(j * tile, (j + 1) * tile)):
+                    if row < c["b_rows"]:
+                        start = base + row * c["b_row_stride"] + at["inner_first"]
+                        vectors = range(start, start + at["inner_count"])
+                        block[:, n] = np.concatenate([_at(activations, v) for v in vectors])
+            else:
+                buffer = activations if c["b_source"] == OperandSource.ACTIVATION else weights
+                block = np.array([
+                    _at(buffer, base + k * c["b_row_stride"] + j)
+                    if k < c["b_rows"]
+                    else np.zeros(tile, np.int64)
+                    for k in chunk
+                ])
+            for stream in range(c["streams"]):
+                rows[word * c["streams"] + stream] = block
+            if at["final"]:
+                biases[word] = _at(weights, c["bias_base"] + j) * c["bias_enable"]
         yield rows, biases
 
 

@@ -19,6 +19,7 @@ from acceltran_sim.program.assembler import decode_program, format_command
 from acceltran_sim.program.command import Command
 from acceltran_sim.program.footprint import ACTIVATION, WEIGHT
 from acceltran_sim.program.ordering import OrderChecker, ProgramError
+from acceltran_sim.program.products import stream_counts
 from acceltran_sim.program.vectors import pack_vectors, unpack_vectors
 
 __all__ = ["Interpreter", "ProgramError", "interpret"]
@@ -209,9 +210,13 @@ class Interpreter:
             raise ProgramError(f"A tile must not have more than {datapath.tile_rows // 2} rows")
         words = -(-(c["c_first"] + c["columns"]) // banks) - c["c_first"] // banks
         tiles = {"b": c["batches"], "i": -(-c["rows"] // c["row_tile"])}
-        tiles["j"] = -(-words // array.lanes)
+        if c["streams"] not in stream_counts(array.streams):
+            raise ProgramError(
+                f"streams must be a power of two up to {array.streams}, not {c['streams']}"
+            )
+        tiles["j"] = -(-words // (array.lanes // c["streams"]))
         inside = [tiles[loop] for loop in order[order.index("k") + 1 :]]
-        sums = c["row_tile"] * int(np.prod(inside))
+        sums = -(-c["row_tile"] // c["streams"]) * int(np.prod(inside))
         if c["inner_vectors"] > c["inner_tile"] and sums > datapath.partial_sums:
             raise ProgramError(f"{datapath.partial_sums} partial sums must be enough, not {sums}")
 

@@ -21,7 +21,8 @@ class OrderChecker:
 
     What a command knows to be complete when it starts: what its waits say, what those commands
     knew, and what the command before it in its queue knew. A vector may be read if its writer is
-    known to be complete, and written if its readers and writers of other queues are.
+    known to be complete, and written if its readers and writers are; but those of its own queue
+    need not be where that works in order, which products do not.
 
     Parameters
     ----------
@@ -79,7 +80,8 @@ class OrderChecker:
         """The command writes vectors of a buffer."""
         for others, done in ((self._writers, "written"), (self._readers, "read")):
             numbers = others[buffer][:, vectors]
-            numbers[self._queue] = 0
+            if self._queue != Queue.PRODUCT:
+                numbers[self._queue] = 0
             self._check("write", done, numbers)
         self._writers[buffer][self._queue, vectors] = len(self._starts[self._queue])
 

@@ -9,9 +9,11 @@ from acceltran.arch.config import AcceleratorConfig
 from acceltran_sim.errors import InputError
 from acceltran_sim.program.command import Command
 
-__all__ = ["DEFAULT_ORDER", "Product", "check_order", "product_commands"]
+__all__ = ["DEFAULT_ORDER", "Product", "check_order", "product_commands", "stream_counts"]
 
 DEFAULT_ORDER = "bijk"
+ASSUMED_DENSITY = 0.25
+"""Part of A that is not zero, where cycles are estimated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,29 +73,67 @@ def product_commands(
     blocks of rows and columns whose sums the lanes hold.
     """
     datapath = config.datapath
-    chunks = -(-product.inner_vectors // (datapath.tile_rows // 2 // datapath.tile))
+    chunks = -(-product.inner_vectors // _most_inner(config))
     inner_tile = -(-product.inner_vectors // chunks)
-    pass_columns = config.array.lanes * config.array.pes_per_cluster
+    streams = _streams(config, product, chunks)
+    pass_columns = config.array.lanes // streams * config.array.pes_per_cluster
     inside = order[order.index("k") + 1 :] if chunks > 1 else ""
-    sums = datapath.partial_sums
+    slots = datapath.partial_sums  # of each stream
 
     row_tile = product.rows if order == DEFAULT_ORDER else min(product.rows, datapath.tile)
     block_rows, block_columns = product.rows, product.columns
     if "j" in inside:
-        passes = min(2 if "i" in inside else max(1, sums // datapath.tile), sums)
+        passes = min(2 if "i" in inside else max(1, slots // datapath.tile), slots)
         block_columns = min(passes * pass_columns, product.columns)
-        sums //= -(-block_columns // pass_columns)
+        slots //= -(-block_columns // pass_columns)
     if chunks > 1:
-        row_tile = _even_part(row_tile, sums)
-    if "i" in inside:
-        block_rows = sums // row_tile * row_tile
+        tile_slots = -(-_even_part(row_tile, slots * streams) // streams)
+        row_tile = tile_slots * streams
+        if "i" in inside:
+            block_rows = slots // tile_slots * row_tile
 
     for row in range(0, product.rows, block_rows):
         rows = min(block_rows, product.rows - row)
         for column in range(0, product.columns, block_columns):
             columns = min(block_columns, product.columns - column)
             part = product.block(datapath.tile, row, rows, column, columns)
-            yield _command(part, min(row_tile, rows), inner_tile, order)
+            yield _command(part, min(row_tile, rows), inner_tile, streams, order)
+
+
+def stream_counts(most: int) -> list[int]:
+    """Numbers of streams that may share the lanes of a machine with at most ``most``."""
+    return [1 << n for n in range(most.bit_length())]
+
+
+def _most_inner(config: AcceleratorConfig) -> int:
+    """Vectors of the inner dimension that a tile holds."""
+    return config.datapath.tile_rows // 2 // config.datapath.tile
+
+
+def _streams(config: AcceleratorConfig, product: Product, chunks: int) -> int:
+    """Rows at a time: what takes the fewest cycles, by a rough account of one command.
+
+    Few streams leave lanes without columns where a product is narrow; many read each row more
+    often, wait longer for each other, and begin earlier, because a pass has fewer tiles to load.
+    """
+    array, datapath = config.array, config.datapath
+    inner = product.inner_vectors * datapath.tile
+    banks = array.pes_per_cluster
+    words = -(-(product.c_first % banks + product.columns) // banks)
+
+    def cycles(streams: int) -> float:
+        width = min(array.lanes // streams, words)
+        passes = -(-words // width)
+        row = inner * ASSUMED_DENSITY
+        row_blocks = -(-product.rows // (datapath.partial_sums * streams)) if chunks > 1 else 1
+        bounds = (
+            passes * -(-product.rows // streams) * row,
+            row_blocks * passes * width * inner,
+            passes * product.rows * product.inner_vectors / config.activation_banks,
+        )
+        return max(bounds) + width * inner / chunks + (streams - 1) * row
+
+    return min(stream_counts(array.streams), key=cycles)
 
 
 def _even_part(total: int, largest: int) -> int:
@@ -101,7 +141,9 @@ def _even_part(total: int, largest: int) -> int:
     return -(-total // -(-total // largest))
 
 
-def _command(product: Product, row_tile: int, inner_tile: int, order: str) -> Command:
+def _command(
+    product: Product, row_tile: int, inner_tile: int, streams: int, order: str
+) -> Command:
     fields = {name: int(value) for name, value in vars(product).items() if value is not None}
     return Command(
         opcode=Opcode.MATMUL,
@@ -111,6 +153,7 @@ def _command(product: Product, row_tile: int, inner_tile: int, order: str) -> Co
             "batches": 1,
             "row_tile": row_tile,
             "inner_tile": inner_tile,
+            "streams": streams,
             "bias_enable": int(product.bias_base is not None),
         },
     )

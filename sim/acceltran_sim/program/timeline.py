@@ -17,8 +17,8 @@ class Timeline:
     """A program under construction: each command gets the waits that its operands ask for.
 
     Every queue counts its commands on its own semaphore. A command waits for those that it depends
-    on: who wrote what it reads, in any queue; who read or wrote, in other queues, what it writes
-    (one queue works in order). What another wait or an earlier command of the queue implies is
+    on: who wrote what it reads, in any queue; who read or wrote what it writes, in other queues, and
+    in its own if that runs products (the others work in order; products overlap). What another wait or an earlier command of the queue implies is
     left out.
 
     Parameters
@@ -64,7 +64,8 @@ class Timeline:
             if access.write:
                 read = self._readers[access.buffer][:, access.vectors].max(axis=1, initial=0)
                 written = np.maximum(written, read)
-                written[queue] = 0
+                if queue != Queue.PRODUCT:
+                    written[queue] = 0
             need = np.maximum(need, written)
         command, known = self._with_waits(command, need, self._known[queue])
         self._known[queue] = known
