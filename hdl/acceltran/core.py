@@ -156,6 +156,7 @@ class Core(SharedComponent):
         m.submodules.vector_engine = vector = VectorEngine(
             **shape,
             width=config.array.softmax_width,
+            norm_width=config.norm_width,
             sequence=config.limits.sequence,
             hidden=config.limits.hidden,
             units=config.array.softmax_units * pes,

@@ -36,14 +36,15 @@ REGIONS, REGION = 8, 128
 
 # Each format once; a single softmax unit, and numbers of units that divide the rows or do not.
 @pytest.mark.parametrize(
-    ("frac_bits", "tile", "width", "sequence", "hidden", "units"),
-    [(16, 8, 2, 32, 24, 1), (12, 4, 4, 20, 16, 2), (8, 4, 1, 24, 48, 3)],
+    ("frac_bits", "tile", "width", "norm_width", "sequence", "hidden", "units"),
+    [(16, 8, 2, 8, 32, 24, 1), (12, 4, 4, 4, 20, 16, 2), (8, 4, 1, 1, 24, 48, 3)],
     ids=["1-unit", "2-units", "3-units"],
 )
-def test_vector_engine(frac_bits, tile, width, sequence, hidden, units, request):
+def test_vector_engine(frac_bits, tile, width, norm_width, sequence, hidden, units, request):
     sizes = {
         "tile": tile,
         "width": width,
+        "norm_width": norm_width,
         "sequence": sequence,
         "hidden": hidden,
         "units": units,

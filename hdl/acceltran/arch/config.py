@@ -215,6 +215,15 @@ class AcceleratorConfig:
         return self.buffers.weight_kib * 8192 // (self.vector_bits * banks) * banks
 
     @property
+    def norm_width(self) -> int:
+        """Values of a cluster that layer norm takes per cycle and pass: as many as softmax does,
+        or the largest part of a vector.
+        """
+        array = self.array
+        values = array.softmax_width * array.softmax_units * array.pes_per_cluster
+        return min(self.datapath.tile, 1 << values.bit_length() - 1)
+
+    @property
     def weight_banks(self) -> int:
         """Banks of the weight buffer: one for each PE of a cluster."""
         return self.array.pes_per_cluster

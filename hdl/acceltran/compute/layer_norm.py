@@ -8,6 +8,7 @@ from acceltran.arch.fixed_point import FixedPoint
 from acceltran.compute.normalizer import Normalizer
 from acceltran.compute.row_position import RowPosition
 from acceltran.compute.row_statistics import LayerNormParameters, RowScale, RowStatistics, RowSums
+from acceltran.compute.statistics_pool import StatisticsPool
 from acceltran.library import SharedComponent
 from acceltran.memory.ram import Ram
 from acceltran.numeric.count_ones import count_ones
@@ -17,6 +18,9 @@ from acceltran.numeric.reduction import reduced, reduction_latency
 from acceltran.numeric.vector import Vector
 
 __all__ = ["Affine", "LayerNorm", "Summands"]
+
+SHORT_ROW = 128
+"""Elements of a row that is still normalised at full rate."""
 
 
 class Summands(data.StructLayout):
@@ -58,7 +62,7 @@ class LayerNorm(SharedComponent):
     at and beyond ``columns`` take no part and give exactly 0, whatever their inputs are.
 
     First pass (sums), statistics and second pass of consecutive rows overlap. Each pass takes
-    ``width`` elements per cycle, the statistics ``RowStatistics.LATENCY`` cycles per row. The
+    ``width`` elements per cycle; the statistics keep up with rows of ``SHORT_ROW`` elements. The
     first vector of a row is offered ``LATENCY`` cycles after the last one was accepted, if nothing
     waits.
 
@@ -127,7 +131,12 @@ class LayerNorm(SharedComponent):
         """Cycles from a row's last vector to its first result."""
         sums = 2 + product_latency(2) + reduction_latency(self.width) + 2
         words = self.tile // self.width
-        return sums + RowStatistics.LATENCY + 1 + Normalizer.LATENCY + words
+        return sums + StatisticsPool.LATENCY + 1 + Normalizer.LATENCY + words
+
+    @property
+    def statistics_units(self) -> int:
+        """Rows whose statistics are computed at a time, so that short rows do not wait for them."""
+        return -(-RowStatistics.LATENCY * self.width // SHORT_ROW)
 
     def elaborate(self, platform):
         m = Module()
@@ -142,7 +151,9 @@ class LayerNorm(SharedComponent):
             m.d.comb += [here.columns.eq(self.fields.columns), here.blocks.eq(self.blocks)]
             return here
 
-        m.submodules.statistics = statistics = RowStatistics(fmt=self.fmt, hidden=self.hidden)
+        m.submodules.statistics = statistics = StatisticsPool(
+            fmt=self.fmt, hidden=self.hidden, units=self.statistics_units
+        )
         m.submodules.normalizer = normalizer = Normalizer(
             fmt=self.fmt, width=self.width, hidden=self.hidden
         )
@@ -153,13 +164,13 @@ class LayerNorm(SharedComponent):
         m.d.comb += [statistics.fields.eq(self.fields), normalizer.fields.eq(self.fields)]
 
         # First pass. Nothing stops once a word is taken: its place in the ring is reserved, and a
-        # row ends only when the sums of the row before have been taken.
+        # row ends only when there is room for its sums.
         source = position("source")
-        sums_busy = Signal()
+        rows_open = Signal(range(statistics.capacity + 1))
         open_ = Signal()
         taken = Signal()
         m.d.comb += [
-            open_.eq((used != depth) & ~(source.last & sums_busy)),
+            open_.eq((used != depth) & (rows_open != statistics.capacity)),
             taken.eq(self.i.valid & open_),
             source.advance.eq(taken),
             self.i.ready.eq(open_ & source.vector_last),
@@ -204,12 +215,13 @@ class LayerNorm(SharedComponent):
                 sums.total.eq(Mux(first, 0, sums.total) + word_total),
                 sums.squares.eq(Mux(first, 0, sums.squares) + word_squares),
             ]
-        with m.If(statistics.i.valid & statistics.i.ready):
-            m.d.sync += [statistics.i.valid.eq(0), sums_busy.eq(0)]
+        with m.If(statistics.i.ready):
+            m.d.sync += statistics.i.valid.eq(0)
         with m.If(row_done):
             m.d.sync += [statistics.i.valid.eq(1), statistics.i.payload.eq(sums)]
-        with m.If(taken & source.last):
-            m.d.sync += sums_busy.eq(1)
+        entered = taken & source.last
+        left = statistics.o.valid & statistics.o.ready
+        m.d.sync += rows_open.eq(rows_open + entered - left)
 
         # Second pass. It stands still as a whole while it waits for gamma, beta or the taker.
         reader, target = position("reader"), position("target")

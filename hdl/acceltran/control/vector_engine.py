@@ -23,8 +23,10 @@ class VectorEngine(SharedComponent):
     Parameters
     ----------
     fmt : FixedPoint
-    tile, width, sequence, hidden, units : int
-        As of ``SoftmaxEngine`` and ``LayerNormEngine``.
+    tile, width, sequence, units : int
+        As of ``SoftmaxEngine``.
+    norm_width, hidden : int
+        As of ``LayerNormEngine``, where ``norm_width`` is ``width``.
 
     Members
     -------
@@ -49,11 +51,20 @@ class VectorEngine(SharedComponent):
     done: Signal
 
     def __init__(
-        self, *, fmt: FixedPoint, tile: int, width: int, sequence: int, hidden: int, units: int
+        self,
+        *,
+        fmt: FixedPoint,
+        tile: int,
+        width: int,
+        norm_width: int,
+        sequence: int,
+        hidden: int,
+        units: int,
     ):
         self.fmt = fmt
         self.tile = tile
         self.width = width
+        self.norm_width = norm_width
         self.sequence = sequence
         self.hidden = hidden
         self.units = units
@@ -68,11 +79,13 @@ class VectorEngine(SharedComponent):
 
     def elaborate(self, platform):
         m = Module()
-        shape = {"fmt": self.fmt, "tile": self.tile, "width": self.width}
+        shape = {"fmt": self.fmt, "tile": self.tile}
         m.submodules.softmax = softmax = SoftmaxEngine(
-            **shape, sequence=self.sequence, units=self.units
+            **shape, width=self.width, sequence=self.sequence, units=self.units
         )
-        m.submodules.layer_norm = layer_norm = LayerNormEngine(**shape, hidden=self.hidden)
+        m.submodules.layer_norm = layer_norm = LayerNormEngine(
+            **shape, width=self.norm_width, hidden=self.hidden
+        )
         wiring.connect(m, softmax.read, wiring.flipped(self.reads[0]))
         wiring.connect(m, layer_norm.read_a, wiring.flipped(self.reads[1]))
         wiring.connect(m, layer_norm.read_b, wiring.flipped(self.reads[2]))

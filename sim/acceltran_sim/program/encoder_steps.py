@@ -17,6 +17,8 @@ __all__ = ["EncoderSteps"]
 
 NO_THRESHOLD = THRESHOLDS - 1
 """Entry of the threshold table that stays 0, for what is not pruned."""
+MOST_PARTS, LEAST_PART = 8, 16
+"""Parts that rows are cut into, and rows that each of them has at least."""
 LAYERS_OF_THRESHOLDS = (THRESHOLDS - 1) // len(SITES)
 """Layers whose thresholds the table holds at once."""
 
@@ -343,8 +345,8 @@ class EncoderSteps:
 
 
 def _row_parts(rows: int) -> Iterator[tuple[int, int]]:
-    """Two halves, so that one is in a layer norm while the other one multiplies."""
-    half = -(-rows // 2)
-    size = half if rows >= 32 else rows
+    """Parts of rows: while one is loaded, normalised or stored, the next one multiplies."""
+    parts = min(MOST_PARTS, rows // LEAST_PART) or 1
+    size = -(-rows // parts)
     for row in range(0, rows, size):
         yield row, min(size, rows - row)
