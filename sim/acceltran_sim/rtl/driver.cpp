@@ -1,8 +1,13 @@
-// Runs one program on the generated Verilog: a host on AXI4-Lite and a memory on AXI4.
+// Runs programs on the generated Verilog: a host on AXI4-Lite and a memory on AXI4.
 //
-// Usage: driver KEY=VALUE ...   (all keys of struct Options; numbers may be 0x...)
-// Reads the memory image, writes the registers, waits for the interrupt, reads status and
-// counters, and writes image and results back. Progress lines go to stdout.
+// Usage: driver KEY=VALUE ...   (numbers may be 0x...)
+// Reads the memory image, does what the script says, and writes image and results back. A line of
+// the script is one of
+//   write ADDRESS VALUE     a register
+//   run                     wait for the interrupt; gives "interrupt 1", or 0 at the limit of cycles
+//   read ADDRESS            a register; gives "ADDRESS VALUE"
+//   stop_if ADDRESS MASK    the script ends here if the register has a bit of MASK set
+// Progress lines go to stdout: number of the run, commands done, cycles.
 
 #include <cstdint>
 #include <cstdio>
@@ -271,18 +276,21 @@ class Machine {
     bool read_offered_ = false, response_offered_ = false, write_failed_ = false;
 };
 
-std::vector<std::pair<unsigned, uint32_t>> pairs(const std::string& text) {
-    std::vector<std::pair<unsigned, uint32_t>> result;
-    size_t start = 0;
-    while (start < text.size()) {
-        const size_t end = std::min(text.find(',', start), text.size());
-        const std::string item = text.substr(start, end - start);
-        const size_t split = item.find(':');
-        result.emplace_back(std::stoul(item.substr(0, split), nullptr, 0),
-                            std::stoul(item.substr(split + 1), nullptr, 0));
-        start = end + 1;
+// Wait for the interrupt; false if it does not come in time.
+bool run(Machine& machine, const Options& options, unsigned number) {
+    const uint64_t limit = machine.cycle() + options.number("cycles");
+    const unsigned progress = options.number("progress_register");
+    uint64_t next_report = machine.cycle() + 16384;
+    while (!machine.interrupt() && machine.cycle() < limit) {
+        machine.tick();
+        if (machine.cycle() >= next_report) {
+            std::printf("progress %u %u %llu\n", number, machine.read_register(progress),
+                        static_cast<unsigned long long>(machine.cycle()));
+            std::fflush(stdout);
+            next_report = machine.cycle() + 16384;
+        }
     }
-    return result;
+    return machine.interrupt();
 }
 
 }  // namespace
@@ -293,29 +301,27 @@ int main(int argc, char** argv) {
     context.commandArgs(argc, argv);
     Machine machine(options, &context);
 
-    const uint64_t limit = options.number("cycles");
-    const unsigned progress = options.number("progress_register");
-    for (const auto& [address, value] : pairs(options.text("writes")))
-        machine.write_register(address, value);
-
-    uint64_t next_report = machine.cycle() + 16384;
-    while (!machine.interrupt() && machine.cycle() < limit) {
-        machine.tick();
-        if (machine.cycle() >= next_report) {
-            std::printf("progress %u %llu\n", machine.read_register(progress),
-                        static_cast<unsigned long long>(machine.cycle()));
-            std::fflush(stdout);
-            next_report = machine.cycle() + 16384;
-        }
-    }
-    const bool interrupted = machine.interrupt();
-
+    std::ifstream script(options.text("script"));
     std::ofstream results(options.text("results"));
-    results << "interrupt " << interrupted << "\n";
-    const std::string reads = options.text("reads");
-    for (const auto& [address, count] : pairs(reads))
-        for (unsigned n = 0; n < count; ++n)
-            results << address + 4 * n << " " << machine.read_register(address + 4 * n) << "\n";
+    std::string action;
+    unsigned runs = 0;
+    for (bool going = true; going && script >> action;) {
+        if (action == "run") {
+            going = run(machine, options, runs++);
+            results << "interrupt " << going << "\n";
+            continue;
+        }
+        unsigned address;
+        uint32_t value;
+        script >> address;
+        if (action == "read") {
+            results << address << " " << machine.read_register(address) << "\n";
+            continue;
+        }
+        script >> value;
+        if (action == "write") machine.write_register(address, value);
+        else going = !(machine.read_register(address) & value);
+    }
     machine.save(options.text("image_out"));
     return 0;
 }
