@@ -7,7 +7,8 @@
 //   run                     wait for the interrupt; gives "interrupt 1", or 0 at the limit of cycles
 //   read ADDRESS            a register; gives "ADDRESS VALUE"
 //   stop_if ADDRESS MASK    the script ends here if the register has a bit of MASK set
-// Progress lines go to stdout: number of the run, commands done, cycles.
+// Progress lines go to stdout: number of the run, commands done, cycles. With trace=FILE, each start
+// and end of a command gives a line there: queue, 0 or 1, and the counters in their order.
 
 #include <cstdint>
 #include <cstdio>
@@ -18,11 +19,13 @@
 #include <map>
 #include <memory>
 #include <random>
+#include <sstream>
 #include <string>
 #include <vector>
 
 #include "Vacceltran.h"
 #include "verilated.h"
+#include "verilated_syms.h"
 
 namespace {
 
@@ -40,6 +43,7 @@ struct Options {
             values[text.substr(0, split)] = text.substr(split + 1);
         }
     }
+    bool has(const std::string& key) const { return values.count(key); }
     std::string text(const std::string& key) const {
         const auto found = values.find(key);
         if (found == values.end()) {
@@ -71,10 +75,62 @@ struct Burst {
     uint64_t ready_at;
 };
 
+// What trace.vlt makes visible: command queues and counters.
+class Trace {
+  public:
+    Trace(const Options& options, VerilatedContext* context) {
+        if (!options.has("trace")) return;
+        file_.open(options.text("trace"));
+        std::istringstream queues(options.text("queues")), counters(options.text("counters"));
+        for (std::string name; std::getline(queues, name, ',');) {
+            const std::string scope = "acceltran.core." + name + "_queue";
+            queues_.push_back({find<uint8_t>(context, scope, "o__valid"),
+                               find<uint8_t>(context, scope, "o__ready"),
+                               find<uint8_t>(context, scope, "done")});
+        }
+        for (std::string name; std::getline(counters, name, ',');)
+            counters_.push_back(find<uint64_t>(context, "acceltran.counters", name + "_total"));
+    }
+    // What happens at the coming clock edge.
+    void sample() {
+        for (size_t n = 0; n < queues_.size(); ++n) {
+            if (*queues_[n].done) write(n, 1);
+            if (*queues_[n].valid && *queues_[n].ready) write(n, 0);
+        }
+    }
+    void begin_run() {
+        if (file_.is_open()) file_ << "run\n";
+    }
+
+  private:
+    struct Queue {
+        const uint8_t *valid, *ready, *done;
+    };
+    template <typename T>
+    static const T* find(VerilatedContext* context, const std::string& scope,
+                         const std::string& name) {
+        const VerilatedScope* place = context->scopeFind(scope.c_str());
+        VerilatedVar* signal = place ? place->varFind(name.c_str()) : nullptr;
+        if (!signal || signal->totalSize() != sizeof(T)) {
+            std::fprintf(stderr, "driver: no signal %s.%s\n", scope.c_str(), name.c_str());
+            std::exit(1);
+        }
+        return static_cast<const T*>(signal->datap());
+    }
+    void write(size_t queue, int ended) {
+        file_ << queue << " " << ended;
+        for (const uint64_t* counter : counters_) file_ << " " << *counter;
+        file_ << "\n";
+    }
+    std::ofstream file_;
+    std::vector<Queue> queues_;
+    std::vector<const uint64_t*> counters_;
+};
+
 class Machine {
   public:
     Machine(const Options& options, VerilatedContext* context)
-        : top_(new Vacceltran{context}), random_(options.number("seed")),
+        : top_(new Vacceltran{context}), trace_(options, context), random_(options.number("seed")),
           stall_(options.real("stall")), latency_(options.number("latency")),
           base_(options.number("base")) {
         std::ifstream file(options.text("image"), std::ios::binary);
@@ -140,6 +196,7 @@ class Machine {
 
     void tick() {
         serve();
+        trace_.sample();
         top_->aclk = 1;
         top_->eval();
         ++cycle_;
@@ -148,6 +205,7 @@ class Machine {
         top_->eval();
     }
 
+    void begin_run() { trace_.begin_run(); }
     bool interrupt() const { return top_->irq; }
     uint64_t cycle() const { return cycle_; }
     void save(const std::string& path) const {
@@ -265,6 +323,7 @@ class Machine {
     };
 
     std::unique_ptr<Vacceltran> top_;
+    Trace trace_;
     std::mt19937_64 random_;
     std::uniform_real_distribution<double> uniform_{0.0, 1.0};
     double stall_;
@@ -281,6 +340,7 @@ bool run(Machine& machine, const Options& options, unsigned number) {
     const uint64_t limit = machine.cycle() + options.number("cycles");
     const unsigned progress = options.number("progress_register");
     uint64_t next_report = machine.cycle() + 16384;
+    machine.begin_run();
     while (!machine.interrupt() && machine.cycle() < limit) {
         machine.tick();
         if (machine.cycle() >= next_report) {

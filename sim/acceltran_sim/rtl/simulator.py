@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from acceltran.arch import registers
+from acceltran_sim.program.command import Queue
+from acceltran_sim.rtl.trace import CommandTimes, parse_trace
 from acceltran_sim.rtl.verilator import activate, cache_folder
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
 ]
 
 DRIVER = Path(__file__).with_name("driver.cpp")
+TRACE = Path(__file__).with_name("trace.vlt")
 BINARY = "acceltran_simulator"
 
 FLAGS = (
@@ -77,6 +80,8 @@ class SimulationResult:
     commands_done: int
     values: tuple[int, ...] = ()
     """What the ``reads`` of the call gave."""
+    times: tuple[CommandTimes, ...] = ()
+    """Of the commands that have started and ended, if ``trace`` was asked for."""
 
 
 def build_simulator(verilog: str, *, axi_data_bits: int) -> Path:
@@ -86,7 +91,13 @@ def build_simulator(verilog: str, *, axi_data_bits: int) -> Path:
     ask for the same one at the same time compile it once.
     """
     verilator = activate()
-    made_of = "\0".join([verilog, DRIVER.read_text(), str(verilator.parent.parent), *FLAGS])
+    made_of = "\0".join([
+        verilog,
+        DRIVER.read_text(),
+        TRACE.read_text(),
+        str(verilator.parent.parent),
+        *FLAGS,
+    ])
     digest = hashlib.sha256(made_of.encode()).hexdigest()[:16]
     home = cache_folder() / "simulators" / digest
     home.parent.mkdir(parents=True, exist_ok=True)
@@ -107,6 +118,7 @@ def _compile(verilator: Path, verilog: str, axi_data_bits: int, home: Path) -> N
             *FLAGS,
             *("--top-module", "acceltran", "--Mdir", draft, "-o", BINARY),
             *("-CFLAGS", f"-DAXI_DATA_BITS={axi_data_bits}"),
+            TRACE,
             source,
             DRIVER,
         ]
@@ -149,6 +161,7 @@ def simulate_in_turn(
     watchdog: int = registers.WATCHDOG_DEFAULT,
     region: tuple[int, int] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    trace: bool = False,
 ) -> list[SimulationResult]:
     """Run programs one after the other on one machine, without a reset in between.
 
@@ -178,6 +191,8 @@ def simulate_in_turn(
         First and last byte that transfers may touch; default: the image.
     progress : callable
         Called now and then with the numbers of commands done and of cycles, of all programs.
+    trace : bool
+        Record when each command starts and ends.
     """
     with tempfile.TemporaryDirectory(prefix="acceltran-") as name:
         folder = Path(name)
@@ -193,6 +208,12 @@ def simulate_in_turn(
             "cycles": max_cycles,
             "progress_register": registers.register_address("COMMANDS_DONE"),
         }
+        if trace:
+            options |= {
+                "trace": folder / "trace",
+                "queues": ",".join(queue.name.lower() for queue in Queue),
+                "counters": ",".join(name for name, _ in registers.COUNTERS),
+            }
         command = [str(simulator), *(f"{key}={value}" for key, value in options.items())]
         command += ["+verilator+rand+reset+2", f"+verilator+seed+{seed % (1 << 31) + 1}"]
         with subprocess.Popen(
@@ -210,7 +231,11 @@ def simulate_in_turn(
         if not runs[-1].startswith("1"):
             raise SimulationError(f"The machine raised no interrupt within {max_cycles} cycles")
         image = (folder / "image_out").read_bytes()
-        return [_result(run, image) for run in runs]
+        traces = (folder / "trace").read_text().split("run\n")[1:] if trace else [""] * len(runs)
+        return [
+            _result(run, image, parse_trace(lines.splitlines()))
+            for run, lines in zip(runs, traces, strict=True)
+        ]
 
 
 def _script(
@@ -240,7 +265,7 @@ def _script(
         yield f"stop_if {registers.register_address('STATUS')} {registers.STATUS_ERROR}"
 
 
-def _result(text: str, image: bytes) -> SimulationResult:
+def _result(text: str, image: bytes, times: list[CommandTimes]) -> SimulationResult:
     """Result of one run from the driver's lines about it."""
     values = [int(line.split()[1]) for line in text.splitlines()[1:]]
     cause, command, done, *counters = values[: len(READS)]
@@ -254,4 +279,5 @@ def _result(text: str, image: bytes) -> SimulationResult:
         error_command=command,
         commands_done=done,
         values=tuple(values[len(READS) :]),
+        times=tuple(times),
     )

@@ -1,0 +1,294 @@
+"""One product as programs of a machine, with its operands in the buffers or in DRAM."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from acceltran.arch.commands import THRESHOLDS, Opcode, OperandSource
+from acceltran.arch.config import AcceleratorConfig
+from acceltran_sim.errors import InputError
+from acceltran_sim.golden.product import product
+from acceltran_sim.program.assembler import encode_program
+from acceltran_sim.program.builder import DEFAULT_BASE
+from acceltran_sim.program.command import Command
+from acceltran_sim.program.footprint import ACTIVATION, WEIGHT
+from acceltran_sim.program.image import Image
+from acceltran_sim.program.products import DEFAULT_ORDER, Product, product_commands
+from acceltran_sim.program.timeline import Timeline
+from acceltran_sim.program.vectors import pack_vectors, rows_to_vectors, unpack_vectors
+
+__all__ = ["MeasuredProduct", "ProductJob"]
+
+Integers = npt.NDArray[np.int64]
+
+ROW_PARTS = 4
+"""Parts of the rows that arrive one after the other: the first is worked on before the last."""
+AHEAD = 3
+"""Loads that are given to the machine before the product that waits for the first of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredProduct:
+    """Programs of a product, and the memory that they work on."""
+
+    programs: tuple[tuple[Command, ...], ...]
+    measured: int
+    """Number of the program whose cycles count."""
+    image: bytes
+    base: int
+    addresses: tuple[int, ...]
+    """Of the first command of each program."""
+    output_address: int
+
+
+class ProductJob:
+    """A product ``A @ B``, rounded to the machine's number format.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+        Machine.
+    a : integer array [rows, inner]
+        Row operand: what the machine skips zeros of.
+    b : integer array [inner, columns]
+        Weights.
+    order : str
+        Tile loops, outermost first.
+
+    Raises
+    ------
+    InputError
+        For a product that does not fit the machine.
+    """
+
+    def __init__(
+        self, config: AcceleratorConfig, a: Integers, b: Integers, *, order: str = DEFAULT_ORDER
+    ):
+        self.config = config
+        self.a, self.b = a, b
+        self.order = order
+        tile, banks = config.datapath.tile, config.array.pes_per_cluster
+        self._a = rows_to_vectors(a, tile)
+        self._b = rows_to_vectors(b, tile)
+        self._rows, self._inner, _ = self._a.shape
+        self._columns = self._b.shape[1]
+        self._a_stride = -(-self._inner // banks) * banks
+        self._c_stride = -(-self._columns // banks) * banks
+        self._result_bytes = self._rows * self._columns * config.vector_bytes
+        self._check()
+        # Columns of B as they lie in DRAM and arrive: those of a pass together.
+        self._pieces = list(_parts(self._columns, config.array.lanes * banks))
+
+    def _check(self) -> None:
+        config = self.config
+        inner = self._inner * config.datapath.tile
+        if inner > config.limits.inner:
+            raise InputError(
+                f"Inner dimension padded to whole vectors must be at most limits.inner"
+                f" ({config.limits.inner}), not {inner}"
+            )
+        for thing, needed, capacity in (
+            (
+                (
+                    f"Both {self._rows} rows of {self._inner} vectors and the result's of"
+                    f" {self._columns} must fit the activation buffer"
+                ),
+                self._rows * (self._a_stride + self._c_stride),
+                config.activation_vectors // config.array.clusters,
+            ),
+            (
+                f"{len(self._b)} rows of {self._columns} vectors must fit the weight buffer",
+                self._b.shape[0] * self._columns,
+                config.weight_vectors,
+            ),
+        ):
+            if needed > capacity:
+                raise InputError(f"{thing}: they need {needed} vectors, it holds {capacity}")
+
+    @property
+    def products_effectual(self) -> int:
+        """Products whose factors are both not zero."""
+        return int(np.count_nonzero(self.a, axis=0) @ np.count_nonzero(self.b, axis=1))
+
+    @property
+    def ideal_cycles(self) -> float:
+        """Cycles if no multiplier ever waited: without a window, weights that are zero count."""
+        needed = self.products_effectual
+        if not self.config.datapath.weight_window:
+            needed = np.count_nonzero(self.a) * self.b.shape[1]
+        return needed / self.config.multipliers
+
+    @property
+    def _shift(self) -> int:
+        """Keeps most results within the range of the format."""
+        return self.config.fmt.width - 2 + self.a.shape[1].bit_length() // 2
+
+    def golden(self) -> Integers:
+        """Result of the golden model, [rows, columns]."""
+        return product(
+            self.a, self.b, bias=0, bias_shift=0, shift=self._shift, fmt=self.config.fmt
+        )[0]
+
+    def in_buffers(self) -> MeasuredProduct:
+        """Load, multiply and store, each a program of its own; the product alone counts."""
+        image = self._memory()
+        loads = [self._load_rows(0, self._rows), *map(self._load_columns, self._pieces)]
+        products = self._products(0, self._rows, 0, self._columns)
+        return self._build(image, [loads, products, [self._store(0, self._rows)]], measured=1)
+
+    def in_dram(self) -> MeasuredProduct:
+        """One program: what has arrived is multiplied, what is finished is stored."""
+        image = self._memory()
+        return self._build(image, [self._overlapped()], measured=0)
+
+    def _memory(self) -> Image:
+        """Operands, and room for the result."""
+        image = Image(DEFAULT_BASE)
+        self._a_address = image.append(pack_vectors(self._a, self.config))
+        self._b_addresses = {
+            (first, count): image.append(
+                pack_vectors(self._b[:, first : first + count], self.config)
+            )
+            for first, count in self._pieces
+        }
+        self._c_address = image.reserve(self._result_bytes)
+        return image
+
+    def _build(
+        self, image: Image, programs: Sequence[Iterable[Command]], *, measured: int
+    ) -> MeasuredProduct:
+        finished = tuple(self._program(commands) for commands in programs)
+        addresses = tuple(image.append(encode_program(program)) for program in finished)
+        return MeasuredProduct(
+            programs=finished,
+            measured=measured,
+            image=image.content(),
+            base=DEFAULT_BASE,
+            addresses=addresses,
+            output_address=self._c_address,
+        )
+
+    def _overlapped(self) -> Iterator[Command]:
+        """Loads ahead of the products that wait for them, and stores behind."""
+        stages = list(self._stages())
+        for n in range(len(stages) + AHEAD):
+            if n < len(stages):
+                yield stages[n][0]
+            if n >= AHEAD:
+                yield from stages[n - AHEAD][1]
+
+    def _stages(self) -> Iterator[tuple[Command, list[Command]]]:
+        """Loads, and what can be done once each is complete.
+
+        Of rows and columns, the ones of which fewer bytes are there come next.
+        """
+        parts = list(_parts(self._rows, -(-self._rows // ROW_PARTS)))
+        row_sizes = [rows * self._inner for _, rows in parts]
+        column_sizes = [count * len(self._b) for _, count in self._pieces]
+        there = {"rows": 0, "columns": 0}
+        i = j = 0
+        while i < len(parts) or j < len(self._pieces):
+            by_rows = j == len(self._pieces) or (
+                i < len(parts) and sum(row_sizes[:i]) < sum(column_sizes[:j])
+            )
+            work: list[Command] = []
+            if by_rows:
+                row, rows = parts[i]
+                load = self._load_rows(row, rows)
+                if there["columns"]:
+                    work += self._products(row, rows, 0, there["columns"])
+                there["rows"] += rows
+                finished = [parts[i]]
+                i += 1
+            else:
+                column, count = self._pieces[j]
+                load = self._load_columns(self._pieces[j])
+                if there["rows"]:
+                    work += self._products(0, there["rows"], column, count)
+                there["columns"] += count
+                finished = parts[:i]
+                j += 1
+            if there["columns"] == self._columns:
+                work += [self._store(*part) for part in finished]
+            yield load, work
+
+    def _program(self, commands: Iterable[Command]) -> tuple[Command, ...]:
+        timeline = Timeline(self.config)
+        for command in (*commands, Command(opcode=Opcode.END)):
+            timeline.add(command)
+        return tuple(timeline.commands)
+
+    def result(self, built: MeasuredProduct, image: bytes) -> Integers:
+        """Result [rows, columns] from the memory that the programs left."""
+        start = built.output_address - built.base
+        values = unpack_vectors(image[start : start + self._result_bytes], self.config)
+        return values.reshape(self._rows, -1)[:, : self.b.shape[1]]
+
+    # Commands. Rows and columns are given by the first and how many, columns in vectors.
+
+    def _load_rows(self, row: int, rows: int) -> Command:
+        fields = {
+            "dram_address": self._a_address + row * self._inner * self.config.vector_bytes,
+            "buffer": ACTIVATION,
+            "base": row * self._a_stride,
+            "vectors": rows * self._inner,
+            "row_vectors": self._inner,
+            "row_stride": self._a_stride,
+        }
+        return Command(opcode=Opcode.LOAD, fields=fields)
+
+    def _load_columns(self, piece: tuple[int, int]) -> Command:
+        column, count = piece
+        fields = {
+            "dram_address": self._b_addresses[piece],
+            "buffer": WEIGHT,
+            "base": column,
+            "vectors": len(self._b) * count,
+            "row_vectors": count,
+            "row_stride": self._columns,
+        }
+        return Command(opcode=Opcode.LOAD, fields=fields)
+
+    def _store(self, row: int, rows: int) -> Command:
+        fields = {
+            "dram_address": self._c_address + row * self._columns * self.config.vector_bytes,
+            "buffer": ACTIVATION,
+            "base": self._result + row * self._c_stride,
+            "vectors": rows * self._columns,
+            "row_vectors": self._columns,
+            "row_stride": self._c_stride,
+        }
+        return Command(opcode=Opcode.STORE, fields=fields)
+
+    @property
+    def _result(self) -> int:
+        """First vector of the result in the activation buffer."""
+        return self._rows * self._a_stride
+
+    def _products(self, row: int, rows: int, column: int, columns: int) -> Iterator[Command]:
+        whole = Product(
+            a_base=0,
+            a_row_stride=self._a_stride,
+            inner_vectors=self._inner,
+            b_source=OperandSource.WEIGHT,
+            b_base=0,
+            b_row_stride=self._columns,
+            b_rows=len(self._b),
+            c_base=self._result,
+            c_row_stride=self._c_stride,
+            c_first=0,
+            columns=self._columns,
+            rows=self._rows,
+            shift=self._shift,
+            threshold=THRESHOLDS - 1,
+        )
+        part = whole.block(self.config.datapath.tile, row, rows, column, columns)
+        return product_commands(self.config, part, self.order)
+
+
+def _parts(total: int, size: int) -> Iterator[tuple[int, int]]:
+    """First and length of parts of ``size``; the last may be shorter."""
+    for first in range(0, total, size):
+        yield first, min(size, total - first)
