@@ -83,13 +83,13 @@ class Trace {
         file_.open(options.text("trace"));
         std::istringstream queues(options.text("queues")), counters(options.text("counters"));
         for (std::string name; std::getline(queues, name, ',');) {
-            const std::string scope = "acceltran.core." + name + "_queue";
+            const std::string scope = "TOP.acceltran.core." + name + "_queue";
             queues_.push_back({find<uint8_t>(context, scope, "o__valid"),
                                find<uint8_t>(context, scope, "o__ready"),
                                find<uint8_t>(context, scope, "done")});
         }
         for (std::string name; std::getline(counters, name, ',');)
-            counters_.push_back(find<uint64_t>(context, "acceltran.counters", name + "_total"));
+            counters_.push_back(find<uint64_t>(context, "TOP.acceltran.counters", name + "_total"));
     }
     // What happens at the coming clock edge.
     void sample() {
