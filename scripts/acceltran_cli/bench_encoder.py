@@ -186,20 +186,15 @@ def _simulate(
 
 
 def _table(content: Mapping[str, Any]) -> list[str]:
+    heads = ("commands", "start", "end", "cycles", "of ideal")
+    ideal = f"ideal {content['ideal_cycles']:,.0f} ({content['efficiency']:.1%})"
     lines = [
-        (
-            f"{content['cycles']:,} cycles, ideal {content['ideal_cycles']:,.0f}"
-            f" ({content['efficiency']:.1%})"
-        ),
+        f"{content['cycles']:,} cycles, {ideal}",
         "",
-        (
-            f"{'operation':<17}{'commands':>9}{'start':>10}{'end':>10}{'cycles':>10}{'of ideal':>10}"
-            "  lanes"
-        ),
+        f"{'operation':<17}" + "".join(f"{head:>10}" for head in heads) + "  lanes",
     ]
     for name, figures in content["operations"].items():
-        line = f"{name:<17}{figures['commands']:>9,}"
-        line += "".join(f"{figures[key]:>10,}" for key in ("start", "end", "cycles"))
+        line = f"{name:<17}" + "".join(f"{figures[key]:>10,}" for key in heads[:-1])
         if "efficiency" in figures:
             line += f"{figures['efficiency']:>10.1%}  {_shares(figures)}"
         lines.append(line)

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
-import numpy as np
-import numpy.typing as npt
 
 from acceltran.arch.config import AcceleratorConfig
 from acceltran.arch.registers import ErrorCause
@@ -117,10 +115,17 @@ def product(
     """Multiply A [M, K] by B [K, N] with random data on the Verilog and compare with golden."""
     config = choose_config(preset_name, settings)
     check_order(order)
-    rng = np.random.default_rng(seed)
-    a = _operand(rng, config, masks, rows, inner, density)
-    b = _operand(rng, config, masks, inner, columns, weight_density)
-    job = ProductJob(config, a, b, order=order)
+    job = ProductJob.random(
+        config,
+        rows=rows,
+        inner=inner,
+        columns=columns,
+        density=density,
+        weight_density=weight_density,
+        masks=masks,
+        order=order,
+        seed=seed,
+    )
     figures = measure_product(
         job, from_dram=operands == "dram", memory_latency=memory_latency, seed=seed
     )
@@ -136,21 +141,6 @@ def product(
     click.echo(json.dumps(content, indent=2) if as_json else "\n".join(_table(content)))
     if not content["bits_equal"]:
         raise InternalError("RTL and golden models differ")
-
-
-def _operand(
-    rng: np.random.Generator,
-    config: AcceleratorConfig,
-    masks: str,
-    rows: int,
-    columns: int,
-    density: float,
-) -> npt.NDArray[np.int64]:
-    """Values of any size that the format has, and zeros."""
-    highest = config.fmt.highest
-    values = rng.integers(1, highest, (rows, columns), endpoint=True)
-    values *= rng.choice([-1, 1], (rows, columns))
-    return np.where(MASKS[masks](rng, rows, columns, density), values, 0)
 
 
 def measure_product(

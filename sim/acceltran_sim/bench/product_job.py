@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from acceltran.arch.commands import THRESHOLDS, Opcode, OperandSource
 from acceltran.arch.config import AcceleratorConfig
+from acceltran_sim.bench.masks import MASKS
 from acceltran_sim.errors import InputError
 from acceltran_sim.golden.product import product
 from acceltran_sim.program.assembler import encode_program
@@ -80,6 +81,31 @@ class ProductJob:
         self._check()
         # Columns of B as they lie in DRAM and arrive: those of a pass together.
         self._pieces = list(_parts(self._columns, config.array.lanes * banks))
+
+    @classmethod
+    def random(
+        cls,
+        config: AcceleratorConfig,
+        *,
+        rows: int,
+        inner: int,
+        columns: int,
+        density: float,
+        weight_density: float = 1.0,
+        masks: str = "iid",
+        order: str = DEFAULT_ORDER,
+        seed: int = 0,
+    ) -> "ProductJob":
+        """Operands with values of any size that the format has, and zeros by ``MASKS[masks]``."""
+        rng = np.random.default_rng(seed)
+
+        def operand(rows: int, columns: int, density: float) -> Integers:
+            values = rng.integers(1, config.fmt.highest, (rows, columns), endpoint=True)
+            values *= rng.choice([-1, 1], (rows, columns))
+            return np.where(MASKS[masks](rng, rows, columns, density), values, 0)
+
+        a = operand(rows, inner, density)
+        return cls(config, a, operand(inner, columns, weight_density), order=order)
 
     def _check(self) -> None:
         config = self.config
