@@ -10,7 +10,7 @@ from matplotlib.figure import Figure  # pyright: ignore[reportMissingImports]
 
 __all__ = ["draw_all"]
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.hashsalt": "acceltran",  # the same file for the same figures
     "svg.fonttype": "none",
     "font.family": "sans-serif",

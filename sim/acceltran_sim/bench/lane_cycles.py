@@ -13,5 +13,6 @@ def lane_cycles(counters: Mapping[str, int]) -> tuple[int, dict[str, int]]:
         if name.startswith("stall_")
     }
     if "busy_lanes" not in counters:
-        return counters["multiplier_cycles"] // 16, stalls | {"idle": 0}
+        busy = counters["multiplier_cycles"] // 16
+        return busy, stalls | {"idle": 4 * counters["cycles"] - busy - sum(stalls.values())}
     return counters["busy_lanes"], stalls | {"idle": counters["idle_lanes"]}

@@ -67,6 +67,7 @@ class ProductJob:
     def __init__(
         self, config: AcceleratorConfig, a: Integers, b: Integers, *, order: str = DEFAULT_ORDER
     ):
+        _check_size(config, *a.shape, b.shape[1])
         self.config = config
         self.a, self.b = a, b
         self.order = order
@@ -75,10 +76,9 @@ class ProductJob:
         self._b = rows_to_vectors(b, tile)
         self._rows, self._inner, _ = self._a.shape
         self._columns = self._b.shape[1]
-        self._a_stride = -(-self._inner // banks) * banks
-        self._c_stride = -(-self._columns // banks) * banks
+        self._a_stride = _stride(config, self._inner)
+        self._c_stride = _stride(config, self._columns)
         self._result_bytes = self._rows * self._columns * config.vector_bytes
-        self._check()
         # Columns of B as they lie in DRAM and arrive: those of a pass together.
         self._pieces = list(_parts(self._columns, config.array.lanes * banks))
 
@@ -97,6 +97,7 @@ class ProductJob:
         seed: int = 0,
     ) -> "ProductJob":
         """Operands with values of any size that the format has, and zeros by ``MASKS[masks]``."""
+        _check_size(config, rows, inner, columns)
         rng = np.random.default_rng(seed)
 
         def operand(rows: int, columns: int, density: float) -> Integers:
@@ -106,32 +107,6 @@ class ProductJob:
 
         a = operand(rows, inner, density)
         return cls(config, a, operand(inner, columns, weight_density), order=order)
-
-    def _check(self) -> None:
-        config = self.config
-        inner = self._inner * config.datapath.tile
-        if inner > config.limits.inner:
-            raise InputError(
-                f"Inner dimension padded to whole vectors must be at most limits.inner"
-                f" ({config.limits.inner}), not {inner}"
-            )
-        for thing, needed, capacity in (
-            (
-                (
-                    f"Both {self._rows} rows of {self._inner} vectors and the result's of"
-                    f" {self._columns} must fit the activation buffer"
-                ),
-                self._rows * (self._a_stride + self._c_stride),
-                config.activation_vectors // config.array.clusters,
-            ),
-            (
-                f"{len(self._b)} rows of {self._columns} vectors must fit the weight buffer",
-                self._b.shape[0] * self._columns,
-                config.weight_vectors,
-            ),
-        ):
-            if needed > capacity:
-                raise InputError(f"{thing}: they need {needed} vectors, it holds {capacity}")
 
     @property
     def products_effectual(self) -> int:
@@ -318,3 +293,32 @@ def _parts(total: int, size: int) -> Iterator[tuple[int, int]]:
     """First and length of parts of ``size``; the last may be shorter."""
     for first in range(0, total, size):
         yield first, min(size, total - first)
+
+
+def _stride(config: AcceleratorConfig, vectors: int) -> int:
+    """Vectors from row to row in the activation buffer: each row begins at bank 0."""
+    banks = config.array.pes_per_cluster
+    return -(-vectors // banks) * banks
+
+
+def _check_size(config: AcceleratorConfig, rows: int, inner: int, columns: int) -> None:
+    tile = config.datapath.tile
+    inner_vectors, column_vectors = -(-inner // tile), -(-columns // tile)
+    if inner_vectors * tile > config.limits.inner:
+        raise InputError(
+            f"Inner dimension padded to whole vectors must be at most limits.inner"
+            f" ({config.limits.inner}), not {inner_vectors * tile}"
+        )
+    needed = rows * (_stride(config, inner_vectors) + _stride(config, column_vectors))
+    capacity = config.activation_vectors // config.array.clusters
+    if needed > capacity:
+        raise InputError(
+            f"{rows} rows of {inner_vectors} vectors and the result's of {column_vectors} must fit"
+            f" the activation buffer: they need {needed} vectors, it holds {capacity}"
+        )
+    needed = inner * column_vectors
+    if needed > config.weight_vectors:
+        raise InputError(
+            f"{inner} rows of {column_vectors} vectors must fit the weight buffer: they need"
+            f" {needed} vectors, it holds {config.weight_vectors}"
+        )
