@@ -24,8 +24,11 @@ __all__ = ["MeasuredProduct", "ProductJob"]
 
 Integers = npt.NDArray[np.int64]
 
-ROW_PARTS = 4
-"""Parts of the rows that arrive one after the other: the first is worked on before the last."""
+ROW_PARTS = (1, 1, 2, 4, 4, 4, 4, 4, 4, 2, 2)
+"""Relative sizes of the parts in which rows arrive: work begins after the first and ends soon after
+the last."""
+LAST_PARTS = 4
+"""Parts of the last product: what the others give is stored while it runs."""
 AHEAD = 3
 """Loads that are given to the machine before the product that waits for the first of them."""
 
@@ -41,7 +44,8 @@ class MeasuredProduct:
     base: int
     addresses: tuple[int, ...]
     """Of the first command of each program."""
-    output_address: int
+    outputs: tuple[int, ...]
+    """Addresses of the pieces of the result: groups of columns."""
 
 
 class ProductJob:
@@ -67,7 +71,7 @@ class ProductJob:
     def __init__(
         self, config: AcceleratorConfig, a: Integers, b: Integers, *, order: str = DEFAULT_ORDER
     ):
-        _check_size(config, *a.shape, b.shape[1])
+        _check_size(config, len(a), len(b), b.shape[1])
         self.config = config
         self.a, self.b = a, b
         self.order = order
@@ -78,9 +82,9 @@ class ProductJob:
         self._columns = self._b.shape[1]
         self._a_stride = _stride(config, self._inner)
         self._c_stride = _stride(config, self._columns)
-        self._result_bytes = self._rows * self._columns * config.vector_bytes
-        # Columns of B as they lie in DRAM and arrive: those of a pass together.
-        self._pieces = list(_parts(self._columns, config.array.lanes * banks))
+        # Columns as they lie in DRAM, arrive and leave: what a PE's lanes take, if rows are shared
+        # among several streams.
+        self._pieces = list(_parts(self._columns, max(config.array.lanes, 2 * banks)))
 
     @classmethod
     def random(
@@ -137,7 +141,8 @@ class ProductJob:
         image = self._memory()
         loads = [self._load_rows(0, self._rows), *map(self._load_columns, self._pieces)]
         products = self._products(0, self._rows, 0, self._columns)
-        return self._build(image, [loads, products, [self._store(0, self._rows)]], measured=1)
+        stores = [self._store(0, self._rows, piece) for piece in self._pieces]
+        return self._build(image, [loads, products, stores], measured=1)
 
     def in_dram(self) -> MeasuredProduct:
         """One program: what has arrived is multiplied, what is finished is stored."""
@@ -148,13 +153,14 @@ class ProductJob:
         """Operands, and room for the result."""
         image = Image(DEFAULT_BASE)
         self._a_address = image.append(pack_vectors(self._a, self.config))
-        self._b_addresses = {
-            (first, count): image.append(
-                pack_vectors(self._b[:, first : first + count], self.config)
-            )
-            for first, count in self._pieces
-        }
-        self._c_address = image.reserve(self._result_bytes)
+        self._b_addresses, self._c_addresses = {}, {}
+        for piece in self._pieces:
+            first, count = piece
+            vectors = self._b[:, first : first + count]
+            self._b_addresses[piece] = image.append(pack_vectors(vectors, self.config))
+        for piece in self._pieces:
+            size = self._rows * piece[1] * self.config.vector_bytes
+            self._c_addresses[piece] = image.reserve(size)
         return image
 
     def _build(
@@ -168,7 +174,7 @@ class ProductJob:
             image=image.content(),
             base=DEFAULT_BASE,
             addresses=addresses,
-            output_address=self._c_address,
+            outputs=tuple(self._c_addresses.values()),
         )
 
     def _overlapped(self) -> Iterator[Command]:
@@ -185,35 +191,45 @@ class ProductJob:
 
         Of rows and columns, the ones of which fewer bytes are there come next.
         """
-        parts = list(_parts(self._rows, -(-self._rows // ROW_PARTS)))
-        row_sizes = [rows * self._inner for _, rows in parts]
-        column_sizes = [count * len(self._b) for _, count in self._pieces]
-        there = {"rows": 0, "columns": 0}
-        i = j = 0
-        while i < len(parts) or j < len(self._pieces):
-            by_rows = j == len(self._pieces) or (
-                i < len(parts) and sum(row_sizes[:i]) < sum(column_sizes[:j])
-            )
-            work: list[Command] = []
-            if by_rows:
-                row, rows = parts[i]
-                load = self._load_rows(row, rows)
-                if there["columns"]:
-                    work += self._products(row, rows, 0, there["columns"])
-                there["rows"] += rows
-                finished = [parts[i]]
-                i += 1
+        parts = list(self._row_parts())
+        pieces = list(self._pieces)
+        rows = columns = 0
+        while parts or pieces:
+            if not pieces or (parts and rows * self._inner < columns * len(self._b)):
+                row, count = parts.pop(0)
+                load = self._load_rows(row, count)
+                rows += count
+                work = self._finish([(row, count)], 0, columns)
             else:
-                column, count = self._pieces[j]
-                load = self._load_columns(self._pieces[j])
-                if there["rows"]:
-                    work += self._products(0, there["rows"], column, count)
-                there["columns"] += count
-                finished = parts[:i]
-                j += 1
-            if there["columns"] == self._columns:
-                work += [self._store(*part) for part in finished]
+                piece = pieces.pop(0)
+                load = self._load_columns(piece)
+                columns += piece[1]
+                cut = rows if pieces or parts else -(-rows // LAST_PARTS)
+                work = self._finish(list(_parts(rows, cut)) if rows else [], *piece)
             yield load, work
+
+    def _row_parts(self) -> Iterator[tuple[int, int]]:
+        """First and number of the rows that arrive together."""
+        unit = -(-self._rows // sum(ROW_PARTS))
+        row = 0
+        for size in ROW_PARTS:
+            rows = min(size * unit, self._rows - row)
+            if rows:
+                yield row, rows
+            row += rows
+
+    def _finish(self, parts: list[tuple[int, int]], column: int, columns: int) -> list[Command]:
+        """Products of rows and columns that are there, and stores of the result."""
+        commands: list[Command] = []
+        for part in parts:
+            if columns:
+                commands += self._products(*part, column, columns)
+                commands += [
+                    self._store(*part, piece)
+                    for piece in self._pieces
+                    if column <= piece[0] < column + columns
+                ]
+        return commands
 
     def _program(self, commands: Iterable[Command]) -> tuple[Command, ...]:
         timeline = Timeline(self.config)
@@ -223,9 +239,13 @@ class ProductJob:
 
     def result(self, built: MeasuredProduct, image: bytes) -> Integers:
         """Result [rows, columns] from the memory that the programs left."""
-        start = built.output_address - built.base
-        values = unpack_vectors(image[start : start + self._result_bytes], self.config)
-        return values.reshape(self._rows, -1)[:, : self.b.shape[1]]
+        parts = []
+        for address, (_, count) in zip(built.outputs, self._pieces, strict=True):
+            start = address - built.base
+            size = self._rows * count * self.config.vector_bytes
+            values = unpack_vectors(image[start : start + size], self.config)
+            parts.append(values.reshape(self._rows, -1))
+        return np.concatenate(parts, axis=1)[:, : self.b.shape[1]]
 
     # Commands. Rows and columns are given by the first and how many, columns in vectors.
 
@@ -252,13 +272,15 @@ class ProductJob:
         }
         return Command(opcode=Opcode.LOAD, fields=fields)
 
-    def _store(self, row: int, rows: int) -> Command:
+    def _store(self, row: int, rows: int, piece: tuple[int, int]) -> Command:
+        column, count = piece
+        skipped = row * count * self.config.vector_bytes
         fields = {
-            "dram_address": self._c_address + row * self._columns * self.config.vector_bytes,
+            "dram_address": self._c_addresses[piece] + skipped,
             "buffer": ACTIVATION,
-            "base": self._result + row * self._c_stride,
-            "vectors": rows * self._columns,
-            "row_vectors": self._columns,
+            "base": self._result + row * self._c_stride + column,
+            "vectors": rows * count,
+            "row_vectors": count,
             "row_stride": self._c_stride,
         }
         return Command(opcode=Opcode.STORE, fields=fields)
