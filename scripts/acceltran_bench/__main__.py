@@ -27,8 +27,7 @@ def main(names: list[str]) -> None:
             print(row.text(), flush=True)
             rows.append(row.as_dict())
             missed += row.met is False
-        path = RESULTS / f"{name}.json"
-        path.write_text(json.dumps(rows, indent=1) + "\n")
+            (RESULTS / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n")
     for path in draw_all(RESULTS, PLOTS):
         print(path)
     print(f"\n{missed} targets missed" if missed else "\nall targets met")

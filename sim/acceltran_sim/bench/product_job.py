@@ -122,7 +122,7 @@ class ProductJob:
         """Cycles if no multiplier ever waited: without a window, weights that are zero count."""
         needed = self.products_effectual
         if not self.config.datapath.weight_window:
-            needed = np.count_nonzero(self.a) * self.b.shape[1]
+            needed = int(np.count_nonzero(self.a)) * self.b.shape[1]
         return needed / self.config.multipliers
 
     @property
