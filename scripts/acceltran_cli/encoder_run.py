@@ -5,6 +5,7 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ from acceltran_sim.program.quantize import quantize
 from acceltran_sim.rtl.machine import find_simulator, make_simulator
 from acceltran_sim.rtl.simulator import SimulationError, simulate
 
-__all__ = ["EncoderRun", "prepare", "run_encoder"]
+__all__ = ["EncoderRun", "prepare", "ready_simulator", "run_encoder"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -138,23 +139,32 @@ def _golden(encoder: QuantizedEncoder, job: Job) -> EncoderResult:
     )
 
 
-def _simulate(
-    config: AcceleratorConfig, program: Program, seed: int, stall: float
-) -> tuple[npt.NDArray[np.int32], dict[str, int]]:
+def ready_simulator(config: AcceleratorConfig) -> Path:
+    """Simulator of the machine ``config``, made when there is none yet."""
     for tool in ("g++", "make"):
         if shutil.which(tool) is None:
             raise InputError(f"The backend rtl needs {tool}, which this machine lacks")
+    simulator = find_simulator(config)
+    if simulator is not None:
+        return simulator
+    # Amaranth takes a moment to import: runs of a machine that is known do without.
+    from acceltran.generate import generate_verilog
+
+    with stage("Generating Verilog"):
+        verilog = generate_verilog(config)
+    with stage("Compiling the simulator, once for each machine"):
+        try:
+            return make_simulator(config, verilog)
+        except SimulationError as error:
+            raise InternalError(str(error)) from error
+
+
+def _simulate(
+    config: AcceleratorConfig, program: Program, seed: int, stall: float
+) -> tuple[npt.NDArray[np.int32], dict[str, int]]:
+    simulator = ready_simulator(config)
     commands = program.commands
     try:
-        simulator = find_simulator(config)
-        if simulator is None:
-            # Amaranth takes a moment to import: runs of a machine that is known do without.
-            from acceltran.generate import generate_verilog
-
-            with stage("Generating Verilog"):
-                verilog = generate_verilog(config)
-            with stage("Compiling the simulator, once for each machine"):
-                simulator = make_simulator(config, verilog)
         with stage("RTL", len(commands), "commands") as update:
             result = simulate(
                 simulator,

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 import click
 
 from acceltran.arch.config import ConfigError
+from acceltran_cli.bench import bench
 from acceltran_cli.classify import classify
+from acceltran_cli.command_group import Commands
 from acceltran_cli.demo import demo
 from acceltran_cli.disasm import disasm
 from acceltran_cli.failures import InternalError, MachineError
@@ -25,19 +27,6 @@ __all__ = ["main"]
 
 DONE, BUG, BAD_INPUT, MACHINE_ERROR = 0, 1, 2, 3
 INTERRUPTED = 130
-
-
-class Commands(click.Group):
-    """Commands by name, with a complaint of one sentence for a name that is not there."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Look up the command that ``args`` begin with."""
-        known = self.list_commands(ctx)
-        if args[0] not in known and not args[0].startswith("-"):
-            raise InputError(f"Command must be one of {', '.join(known)}, not {args[0]}")
-        return super().resolve_command(ctx, args)
 
 
 @click.group(
@@ -60,7 +49,7 @@ def cli(ctx: click.Context, traceback: bool) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (run, generate, presets, classify, disasm, demo):
+for command in (run, generate, presets, classify, disasm, bench, demo):
     cli.add_command(command)
 
 

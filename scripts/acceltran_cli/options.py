@@ -16,6 +16,7 @@ __all__ = [
     "Real",
     "choose_config",
     "inputs_option",
+    "memory_latency_option",
     "model_options",
     "nearest",
     "parameter_name",
@@ -150,6 +151,14 @@ def preset_option(**attributes: Any) -> Decorator:
 
 inputs_option = click.option(
     "--inputs", metavar="X.npz", required=True, help="Input: hidden and, optionally, lengths."
+)
+
+memory_latency_option = click.option(
+    "--memory-latency",
+    default=20,
+    type=Integer(1, 10000),
+    metavar="L",
+    help="Cycles from an address to its data in DRAM; default: 20.",
 )
 
 model_options = _together(

@@ -76,12 +76,8 @@ def build(
     layers = [
         layer_pieces(config, shape, layer, first=n == 0) for n, layer in enumerate(encoder.layers)
     ]
-    addresses = {
-        piece: image.append(pack_vectors(piece.vectors, config))
-        for pieces in layers
-        for parts in pieces.values()
-        for piece in parts
-    }
+    names = {piece: name for pieces in layers for name, parts in pieces.items() for piece in parts}
+    addresses = {piece: image.append(pack_vectors(piece.vectors, config)) for piece in names}
     output_address = image.reserve(vectors.shape[0] * shape.hidden_blocks * config.vector_bytes)
 
     builder = EncoderSteps(config, shape, order)
@@ -104,4 +100,5 @@ def build(
         lengths=rows,
         sequence=sequence,
         hidden=hidden,
+        weights={address: names[piece] for piece, address in addresses.items()},
     )

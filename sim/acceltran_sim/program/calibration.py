@@ -12,7 +12,7 @@ from acceltran_sim.models.encoder_config import EncoderConfig
 from acceltran_sim.models.encoder_model import EncoderModel, LayerWeights
 from acceltran_sim.program.job import Job
 
-__all__ = ["Calibration", "calibrate"]
+__all__ = ["Calibration", "calibrate", "layer_tensors"]
 
 Array = npt.NDArray[np.float64]
 
@@ -63,6 +63,23 @@ def calibrate(model: EncoderModel, job: Job, *, sparsity: float | None = None) -
                 for site, parts in magnitudes.items()
             })
     return Calibration(maxima=tuple(maxima), quantiles=tuple(quantiles))
+
+
+def layer_tensors(model: EncoderModel, job: Job, layer: int) -> dict[str, Array]:
+    """Tensors that a layer computes from valid rows, those of all batch elements one below the
+    other; of those with heads or keys as columns nothing.
+    """
+    rows = [
+        x[:length].astype(np.float64) for x, length in zip(job.hidden, job.lengths, strict=True)
+    ]
+    for weights in model.layers[:layer]:
+        rows = [_layer(x, weights, model.config)["output_norm"] for x in rows]
+    tensors = [_layer(x, model.layers[layer], model.config) for x in rows]
+    return {
+        name: np.concatenate([part[name] for part in tensors])
+        for name, tensor in tensors[0].items()
+        if tensor.ndim == 2
+    }
 
 
 def _layer(x: Array, layer: LayerWeights, config: EncoderConfig) -> dict[str, Array]:

@@ -1,5 +1,6 @@
 """A memory image under construction, and the finished program."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +67,8 @@ class Program:
     """Valid rows of each batch element."""
     sequence: int
     hidden: int
+    weights: Mapping[int, str]
+    """Name of what lies at an address of DRAM, for each tensor of weights."""
 
     @property
     def last(self) -> int:

@@ -22,7 +22,7 @@ from acceltran_sim.program.ordering import OrderChecker, ProgramError
 from acceltran_sim.program.products import stream_counts
 from acceltran_sim.program.vectors import pack_vectors, unpack_vectors
 
-__all__ = ["Interpreter", "ProgramError", "interpret"]
+__all__ = ["Interpreter", "ProductWork", "ProgramError", "interpret"]
 
 Integers = npt.NDArray[np.int64]
 
@@ -33,6 +33,18 @@ class _Buffer:
 
     values: Integers
     written: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProductWork:
+    """What a MATMUL has to do."""
+
+    scalars: int
+    """Elements of the row operand that are not zero."""
+    columns: int
+    """Columns of the result, in whole vectors."""
+    effectual: int
+    """Products whose factors are both not zero."""
 
 
 class Interpreter:
@@ -55,8 +67,8 @@ class Interpreter:
     -------
     dram : bytearray
         Content of DRAM.
-    products_effectual : int
-        Products so far whose factors are both not zero.
+    products : list of ProductWork
+        MATMUL commands so far.
     saturated : int
         Values so far that products and layer norms clipped.
     """
@@ -65,7 +77,7 @@ class Interpreter:
         self.config = config
         self.base = base
         self.dram = bytearray(dram)
-        self.products_effectual = 0
+        self.products: list[ProductWork] = []
         self.saturated = 0
         tile = config.datapath.tile
         self._buffers = [
@@ -74,6 +86,11 @@ class Interpreter:
         ]
         self._thresholds = [0] * THRESHOLDS
         self._order = OrderChecker(config)
+
+    @property
+    def products_effectual(self) -> int:
+        """Products so far whose factors are both not zero."""
+        return sum(work.effectual for work in self.products)
 
     def run(self, commands: Sequence[Command]) -> None:
         """Run a program to its END."""
@@ -163,6 +180,7 @@ class Interpreter:
         if c["bias_enable"]:
             bias = self._read(WEIGHT, c["bias_base"], 1, 0, columns)[0]
         threshold = self._threshold(c)
+        scalars = effectual = 0
         for b in range(c["batches"]):
             a_base, b_base, c_base = (
                 c[f"{x}_base"] + b * c[f"{x}_batch_stride"] for x in ("a", "b", "c")
@@ -176,8 +194,9 @@ class Interpreter:
             second[:valid] = self._read(source, b_base, valid, c["b_row_stride"], shape[1])
             if transposed:
                 second = second.T
-            counts = np.count_nonzero(a, axis=0) * np.count_nonzero(second, axis=1)
-            self.products_effectual += int(counts.sum())
+            taken = np.count_nonzero(a, axis=0)
+            scalars += int(taken.sum())
+            effectual += int((taken * np.count_nonzero(second, axis=1)).sum())
             values, _, saturated = epilogue(
                 exact_sums(a, second, fmt=self.config.fmt),
                 bias=bias,
@@ -191,6 +210,8 @@ class Interpreter:
             )
             self.saturated += saturated
             self._write(ACTIVATION, c_base + c["c_first"], c["c_row_stride"], values)
+        work = ProductWork(scalars=scalars, columns=columns * tile, effectual=effectual)
+        self.products.append(work)
 
     def _check_product(self, c: Command) -> None:
         datapath, array = self.config.datapath, self.config.array

