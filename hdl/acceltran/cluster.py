@@ -249,7 +249,7 @@ class Cluster(SharedComponent):
                 skipped[number].eq(streamer.skipped),
             ]
             ready, scalar = Signal(name=f"ready{number}"), scalars.o.payload
-            here = scalar.context == sequencer.context
+            here = (scalar.context == sequencer.context) | sequencer.alike
             m.d.comb += [
                 ready.eq(Cat(pe.scalars[number].ready for pe in elements).all() & here),
                 scalars.o.ready.eq(ready),

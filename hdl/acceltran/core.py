@@ -29,6 +29,8 @@ from acceltran.memory.vector_buffer import VectorBuffer
 
 __all__ = ["Core", "counter_widths"]
 
+LOADS_AHEAD = 16
+"""Loads that may wait while commands behind them are dispatched."""
 VECTOR_READERS = 3
 """Ports of the activation buffer that the vector engine reads through."""
 
@@ -150,7 +152,11 @@ class Core(SharedComponent):
         m.submodules.semaphores = semaphores = Semaphores(sources=len(QUEUES) + 1)
         queues: dict[str, CommandQueue] = {}
         for name in QUEUES:
-            queues[name] = CommandQueue(body_width=BODY_WIDTHS[name], threshold_width=fmt.width)
+            queues[name] = CommandQueue(
+                body_width=BODY_WIDTHS[name],
+                threshold_width=fmt.width,
+                depth=LOADS_AHEAD if name == "load" else 4,
+            )
             m.submodules[f"{name}_queue"] = queues[name]
         m.submodules.cluster = cluster = Cluster(config=config)
         m.submodules.vector_engine = vector = VectorEngine(

@@ -107,8 +107,9 @@ class ProductSequencer(SharedComponent):
         By context: streams; 0 before the first product.
     parameters : ``Out(EpilogueParameters(fmt)).array(2)``
         By context: of the command.
-    context : ``Out(1)``
-        Of the scalars that lanes may take.
+    context, alike : ``Out(1)``
+        Of the scalars that lanes may take; ``alike``: of the other context as well, because the
+        lanes are shared and enabled in the same way.
     reading, draining, pending : ``In(1)``, ``In(2)``, ``In(2)``
         Of all PEs; see ``ProcessingElement``.
     working : ``Out(1)``
@@ -137,6 +138,7 @@ class ProductSequencer(SharedComponent):
     stream_count: list[Signal]
     parameters: list[Any]
     context: Signal
+    alike: Signal
     reading: Signal
     draining: Signal
     pending: Signal
@@ -188,6 +190,7 @@ class ProductSequencer(SharedComponent):
             "stream_count": Out(range(streams + 1)).array(CONTEXTS),
             "parameters": Out(EpilogueParameters(fmt)).array(CONTEXTS),
             "context": Out(1),
+            "alike": Out(1),
             "reading": In(1),
             "draining": In(HALVES),
             "pending": In(CONTEXTS),
@@ -237,6 +240,7 @@ class ProductSequencer(SharedComponent):
         turn = Signal(self.streams)  # one-hot: the stream that gets the next row of several chunks
         full = [Signal(range(HALVES + 1), name=f"full{pe}") for pe in range(self.pes)]
         other_context_busy, agreed, switch, finish = Signal(), Signal(), Signal(), Signal()
+        enabled_before = Signal(self.lanes * self.pes)
         job: Any = self.jobs.payload
         active, deal, given = Signal(self.streams), Signal(), Signal(self.streams)
         candidates = Signal(self.streams)
@@ -244,7 +248,8 @@ class ProductSequencer(SharedComponent):
             with m.If(stream_count == 1 << bits):
                 m.d.comb += active.eq((1 << (1 << bits)) - 1)
         m.d.comb += [
-            agreed.eq(~fresh & (Cat(enable) == Array(Cat(lanes) for lanes in self.lane_enable)[context])),
+            enabled_before.eq(Array(Cat(lanes) for lanes in self.lane_enable)[context]),
+            agreed.eq(~fresh & (Cat(enable) == enabled_before)),
             # A job that is just being given is not yet seen in `room`.
             candidates.eq(
                 self.room
@@ -306,6 +311,10 @@ class ProductSequencer(SharedComponent):
                 with m.Elif(agreed):
                     m.next = "LOAD"
                 with m.Elif(~other_context_busy):
+                    m.d.sync += self.alike.eq(
+                        (Cat(enable) == enabled_before)
+                        & (stream_count == Array(self.stream_count)[context])
+                    )
                     for c in range(CONTEXTS):
                         with m.If(context != c):
                             m.d.sync += [

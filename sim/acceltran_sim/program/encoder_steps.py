@@ -58,13 +58,20 @@ class EncoderSteps:
     ) -> None:
         """Steps of one group: load its rows, all layers, store its rows."""
         parts = list(_row_parts(layout.rows))
-        self._transfer(Opcode.LOAD, layout, input_address, parts)
+        # The first product needs its weights and a part of the rows.
+        first = pieces[0]["query"][0]
+        self._transfer(Opcode.LOAD, layout, input_address, parts, piece=first)
         for n, (layer, weights) in enumerate(zip(layers, pieces, strict=True)):
             self._layer(n, layer, weights, layout, parts)
         self._transfer(Opcode.STORE, layout, output_address, parts)
 
     def _transfer(
-        self, opcode: Opcode, layout: GroupLayout, address: int, parts: list[tuple[int, int]]
+        self,
+        opcode: Opcode,
+        layout: GroupLayout,
+        address: int,
+        parts: list[tuple[int, int]],
+        piece: Piece | None = None,
     ) -> None:
         blocks, stride = self.shape.hidden_blocks, self.shape.hidden_stride
         commands = [
@@ -80,7 +87,7 @@ class EncoderSteps:
             )
             for row, rows in parts
         ]
-        self.steps.append(Step(commands=lambda _: commands))
+        self.steps.append(Step(commands=lambda _: commands, piece=piece))
 
     def _add(self, opcode: Opcode, **fields: int) -> None:
         command = Command(opcode=opcode, fields=fields)
@@ -216,14 +223,17 @@ class EncoderSteps:
             for head in range(self.shape.heads)
         ]
         slots = len(layout.scores)
-        for n in range(len(items) + slots - 1):
+        # Scores may overwrite those whose context was computed before the last one.
+        ahead = max(1, slots - 2)
+        for n in range(len(items) + ahead):
             if n < len(items):
                 self._scores(layer, layout, items[n], layout.scores[n % slots], entries)
-            if n >= slots - 1:
-                done = n - slots + 1
+            if n >= ahead:
+                done = n - ahead
                 rows = items[done][-1]
                 # The next product begins with what the first part of the last context gives.
-                for part in _row_parts(rows) if done == len(items) - 1 else [(0, rows)]:
+                parts = 2 if done == len(items) - 1 else 1
+                for part in _row_parts(rows, most=parts):
                     slot = layout.scores[done % slots]
                     self._context(layer, layout, items[done], slot, part, entries)
 
@@ -344,9 +354,9 @@ class EncoderSteps:
             self.steps.append(Step(commands=commands, piece=pieces[name][0]))
 
 
-def _row_parts(rows: int) -> Iterator[tuple[int, int]]:
+def _row_parts(rows: int, *, most: int = MOST_PARTS) -> Iterator[tuple[int, int]]:
     """Parts of rows: while one is loaded, normalised or stored, the next one multiplies."""
-    parts = min(MOST_PARTS, rows // LEAST_PART) or 1
+    parts = min(most, rows // LEAST_PART) or 1
     size = -(-rows // parts)
     for row in range(0, rows, size):
         yield row, min(size, rows - row)

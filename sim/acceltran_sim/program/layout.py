@@ -8,7 +8,7 @@ from acceltran_sim.errors import InputError
 
 __all__ = ["GroupLayout", "Shape", "check_limits", "group_elements"]
 
-SLOTS = 3
+SLOTS = 4
 """Score matrices that may be under way at once."""
 
 

@@ -131,7 +131,7 @@ def _streams(config: AcceleratorConfig, product: Product, chunks: int) -> int:
             row_blocks * passes * width * inner,
             passes * product.rows * product.inner_vectors / config.activation_banks,
         )
-        return max(bounds) + width * inner / chunks + (streams - 1) * row
+        return max(bounds) + width * inner / chunks + (streams - 1) * row / 4
 
     return min(stream_counts(array.streams), key=cycles)
 
