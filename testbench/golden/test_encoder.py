@@ -134,6 +134,18 @@ def test_zero_and_extreme_weights(tmp_path):
         assert np.abs(y - reference).max() <= 2e-3 * scale
 
 
+@pytest.mark.parametrize("magnitude", [0.0, 1e-38, 1e-12, 30])
+def test_inputs_of_any_magnitude(tmp_path, magnitude):
+    """The input's scale follows the tensor that it is added to, however small it is itself."""
+    model = random_model(tmp_path, layers=2)
+    job = random_job(np.random.default_rng(6), batch=2, sequence=7, hidden=72)
+    job = replace(job, hidden=(job.hidden * magnitude).astype(np.float32))
+    _, result, y = run(model, job)
+    reference = encode_float(model, job.hidden, job.lengths)
+    error = np.sqrt(np.square(y - reference).sum() / np.square(reference).sum())
+    assert error <= 1e-3, error
+
+
 def test_batch_mates_do_not_matter(tmp_path):
     model = random_model(tmp_path)
     job = random_job(np.random.default_rng(2), batch=3, sequence=20, hidden=72)
