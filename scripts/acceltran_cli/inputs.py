@@ -1,6 +1,8 @@
 """What a run starts from, read from files and checked."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from acceltran.arch.fixed_point import FixedPoint
@@ -22,23 +24,34 @@ def check_pruning(threshold: float | None, sparsity: float | None) -> None:
 
 def check_output(path: Path) -> None:
     """Refuse, before any work, a path that no file can be written to."""
-    if path.is_dir():
-        raise InputError(f"Output {path} must be writable: it is a folder")
-    if path.exists() and not path.is_file():
-        raise InputError(f"Output {path} must be a regular file")
-    if not path.parent.is_dir():
-        raise InputError(f"Output {path} must be writable: {path.parent} is not a folder")
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"Output {path} must be writable: {path.parent} is not")
+    with _reachable(path):
+        if path.is_dir():
+            raise InputError(f"Output {path} must be writable: it is a folder")
+        if path.exists() and not path.is_file():
+            raise InputError(f"Output {path} must be a regular file")
+        if not path.parent.is_dir():
+            raise InputError(f"Output {path} must be writable: {path.parent} is not a folder")
+        if not os.access(path.parent, os.W_OK):
+            raise InputError(f"Output {path} must be writable: {path.parent} is not")
 
 
 def check_folder(folder: Path) -> None:
     """Refuse, before any work, a folder that cannot be made or written to."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise InputError(f"Output {folder} must be writable: {there} is not a folder")
-    if not os.access(there, os.W_OK):
-        raise InputError(f"Output {folder} must be writable: {there} is not")
+    with _reachable(folder):
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise InputError(f"Output {folder} must be writable: {there} is not a folder")
+        if not os.access(there, os.W_OK):
+            raise InputError(f"Output {folder} must be writable: {there} is not")
+
+
+@contextmanager
+def _reachable(path: Path) -> Iterator[None]:
+    """Refuse a path that cannot even be looked at: too long, or in a folder of someone else."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"Output {path} must be writable: {error.strerror}") from None
 
 
 def load_run(

@@ -104,7 +104,7 @@ def choose_config(name: str, settings: tuple[str, ...]) -> AcceleratorConfig:
     values: dict[str, str] = {}
     for setting in settings:
         field, sign, value = setting.partition("=")
-        if not sign:
+        if not (field and sign):
             raise InputError(f"--set must be group.field=value, not {setting!r}")
         if field in values:
             raise InputError(f"--set must set {field} once, not to {values[field]} and {value}")

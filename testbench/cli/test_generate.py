@@ -1,6 +1,9 @@
 """`acceltran generate` and `acceltran demo`."""
 
 import json
+from pathlib import Path
+
+from acceltran_cli.demo import REFERENCE, SENTENCES
 
 FILES = ["acceltran.h", "acceltran.json", "acceltran.v", "lint.vlt", "registers.md"]
 
@@ -51,6 +54,8 @@ def test_refused_outputs(acceltran, tmp_path, monkeypatch):
 
 
 def test_demo(acceltran, tmp_path, monkeypatch):
+    """README shows what is printed here."""
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
     monkeypatch.chdir(tmp_path)
     answer = acceltran("demo")
     assert (answer.code, answer.stderr) == (0, "")
@@ -62,3 +67,10 @@ def test_demo(acceltran, tmp_path, monkeypatch):
     words = lines[-1].split()
     greatest, mean = float(words[words.index("error") + 1]), float(words[-3])
     assert greatest < 2e-4 and mean < 4e-5
+    assert f"```\n{answer.stdout}```\n" in readme
+
+    pruned = acceltran("classify", "--sparsity", 0.5, "--json", REFERENCE, *SENTENCES)
+    content = json.loads(pruned.stdout)
+    assert f"{content['cycles']:,} cycles" in readme
+    labels = [sentence["label"] for sentence in content["sentences"]]
+    assert labels == [line.split()[0] for line in lines[2:6]]

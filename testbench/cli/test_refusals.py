@@ -9,6 +9,7 @@ import pytest
 
 from testbench.golden.models import random_tensors, write_model
 
+LONG = "long" * 100
 HIDDEN = np.ones((2, 9, 32), np.float32)
 
 
@@ -51,6 +52,7 @@ def refused(answer):
         (("--seed", -1), "--seed must be from 0 to 9223372036854775807, not -1"),
         (("--order", "bijj"), "Loop order must be a permutation of bijk, not 'bijj'"),
         (("--set", "array.lanes"), "--set must be group.field=value, not 'array.lanes'"),
+        (("--set", "=8"), "--set must be group.field=value, not '=8'"),
         (
             ("--set", "array.lane=8"),
             "array.lane is not a configuration field; the nearest is array.lanes",
@@ -69,6 +71,7 @@ def refused(answer):
         ),
         (("-o", "/"), "Output / must be writable: it is a folder"),
         (("-o", "/dev/null"), "Output /dev/null must be a regular file"),
+        (("-o", LONG), f"Output {LONG} must be writable: File name too long"),
         (("-o", "/none/y.npz"), "Output /none/y.npz must be writable: /none is not a folder"),
         (("--set", "limits.sequence=4096"), "limits.sequence must be from 16 to 1024, not 4096"),
     ],
@@ -195,10 +198,11 @@ def test_models(acceltran, arguments, tmp_path, config, message):
     assert not arguments[-1].exists()
 
 
-def test_no_model(acceltran, arguments, tmp_path):
-    arguments[1] = tmp_path / "none"
+@pytest.mark.parametrize("name", ["none", "x.npz", LONG])
+def test_no_model(acceltran, arguments, tmp_path, name):
+    arguments[1] = tmp_path / name
     assert refused(acceltran(*arguments)) == (
-        f"Model must be a folder with config.json and model.safetensors: {tmp_path}/none"
+        f"Model must be a folder with config.json and model.safetensors: {tmp_path}/{name}"
     )
 
 
@@ -226,6 +230,10 @@ def test_messages_stay_on_one_line(acceltran, arguments, tmp_path):
         (("presets", "x"), "acceltran presets takes no further argument: x"),
         (("generate",), "PRESET must be given"),
         (("generate", "tiny"), "--output must be given"),
+        (
+            ("generate", "tiny", "-o", LONG),
+            f"Output {LONG} must be writable: File name too long",
+        ),
         (
             ("generate", "huge", "-o", "rtl"),
             "preset must be one of tiny, tiny2, medium, edge, server, not huge",

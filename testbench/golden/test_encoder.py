@@ -61,7 +61,7 @@ def test_accuracy(tmp_path, layers, outliers, activation):
     reference = encode_float(model, job.hidden, job.lengths)
     assert not result.saturated
     error = np.sqrt(np.square(y - reference).sum() / np.square(reference).sum())
-    assert error <= 1e-3, error
+    assert error <= 1e-4, error
     for row, length in zip(result.raw, job.lengths, strict=True):
         assert not row[length:].any()
 
@@ -134,6 +134,18 @@ def test_zero_and_extreme_weights(tmp_path):
         assert np.abs(y - reference).max() <= 2e-3 * scale
 
 
+@pytest.mark.parametrize("magnitude", [0.0, 1e-38, 1e-12, 30])
+def test_inputs_of_any_magnitude(tmp_path, magnitude):
+    """The input's scale follows the tensor that it is added to, however small it is itself."""
+    model = random_model(tmp_path, layers=2)
+    job = random_job(np.random.default_rng(6), batch=2, sequence=7, hidden=72)
+    job = replace(job, hidden=(job.hidden * magnitude).astype(np.float32))
+    _, result, y = run(model, job)
+    reference = encode_float(model, job.hidden, job.lengths)
+    error = np.sqrt(np.square(y - reference).sum() / np.square(reference).sum())
+    assert error <= 1e-3, error
+
+
 def test_batch_mates_do_not_matter(tmp_path):
     model = random_model(tmp_path)
     job = random_job(np.random.default_rng(2), batch=3, sequence=20, hidden=72)
@@ -200,3 +212,20 @@ def test_sparsity(tmp_path, sparsity):
         pruned = np.mean(np.abs(values) < encoder.layers[0].thresholds[site])
         ties = np.mean(values == 0)
         assert abs(pruned - sparsity) <= 0.01 + ties
+
+
+def test_sparsity_is_a_quantile_of_the_unpruned_calibration_run(tmp_path):
+    """Of a whole tensor of a layer, valid rows only; for the first and for the last tensor."""
+    model = random_model(tmp_path, layers=2)
+    rng = np.random.default_rng(8)
+    job = random_job(rng, batch=1, sequence=6, hidden=72)
+    calibration = random_job(rng, batch=3, sequence=24, hidden=72)
+    encoder, _, _ = run(model, job, calibration=calibration, sparsity=0.7)
+    valid = np.arange(24) < calibration.lengths[:, np.newaxis]
+    weights = model.layers[0]
+    query = calibration.hidden[valid].astype(float) @ weights.query + weights.query_bias
+    last = encode_float(model, calibration.hidden, calibration.lengths)[valid]
+    for layer, site, tensor in ((0, "query", query), (1, "output_norm", last)):
+        threshold = np.quantile(np.abs(tensor), 0.7, method="lower")
+        exponent = encoder.layers[layer].exponents[site]
+        assert encoder.layers[layer].thresholds[site] == math.ceil(threshold * 2.0**-exponent)

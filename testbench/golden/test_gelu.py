@@ -18,13 +18,17 @@ def reference(x):
     return x * 0.5 * (1 + ERF(x / math.sqrt(2)))
 
 
-@pytest.mark.parametrize("fmt", FORMATS, ids=lambda fmt: f"{fmt.width}-bit")
-def test_every_code_is_within_one_ulp(fmt):
+@pytest.mark.parametrize(
+    ("fmt", "bound"),
+    list(zip(FORMATS, (0.74, 0.95, 0.85), strict=True)),
+    ids=[f"{fmt.width}-bit" for fmt in FORMATS],
+)
+def test_every_code_is_within_one_ulp(fmt, bound):
     codes = np.arange(fmt.lowest, fmt.highest + 1)
     values, saturated = gelu(codes, fmt=fmt, input_shift=0, output_shift=0)
     error = np.abs(values - reference(codes / 2.0**fmt.frac_bits) * 2.0**fmt.frac_bits)
     assert saturated == 0
-    assert error.max() <= 1.0
+    assert bound - 0.01 < error.max() <= bound
 
 
 @pytest.mark.parametrize("fmt", FORMATS, ids=lambda fmt: f"{fmt.width}-bit")

@@ -99,7 +99,13 @@ def test_refused_files(tmp_path):
     assert message(whole[:-30]) == f"{path} must be an .npz file"
     position = whole.index(HIDDEN.tobytes())
     broken = whole[:position] + b"\xff\xff" + whole[position + 2 :]
-    assert message(broken) == f"hidden of {path} must be a complete array without pickled objects"
+    rule = f"hidden of {path} must be a complete array without pickled objects"
+    assert message(broken) == rule
+    entry = whole.index(b"PK\1\2")
+    for local, central, value in ((6, 8, 1), (8, 10, 77)):  # encrypted; an unknown compression
+        other = bytearray(whole)
+        other[local] = other[entry + central] = value
+        assert message(bytes(other)) == rule
     path.unlink()
     path.mkdir()
     assert message(None) == f"{path} must be readable: Is a directory"

@@ -1,5 +1,6 @@
 """Encoder weights from a model folder as Hugging Face writes it."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +51,7 @@ class EncoderModel:
 def model_folder(folder: str | Path) -> Path:
     """Return ``folder`` as a path; InputError if it is not a folder."""
     path = Path(folder)
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112, a path that is too long is none
         raise InputError(f"Model must be a folder with config.json and model.safetensors: {path}")
     return path
 

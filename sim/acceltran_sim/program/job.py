@@ -17,6 +17,10 @@ from acceltran_sim.errors import InputError
 __all__ = ["Job", "load_job", "result_arrays", "write_arrays"]
 
 
+UNREADABLE = (ValueError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError)
+"""What is raised for arrays that are cut, spoilt, pickled, encrypted or compressed otherwise."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Job:
     """A batch of sequences that enter the first encoder layer."""
@@ -72,7 +76,7 @@ def _read(path: Path, names: tuple[str, ...]) -> dict[str, npt.NDArray]:
                 if name in content.files:
                     try:
                         arrays[name] = content[name]
-                    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, OSError):
+                    except UNREADABLE:
                         raise InputError(
                             f"{name} of {path} must be a complete array without pickled objects"
                         ) from None

@@ -82,10 +82,13 @@ def choose_scales(
     # A rule only ever makes a scale coarser; few rounds settle all of them.
     for _ in range(64):
         before = [(dict(layer.activations), dict(layer.weights)) for layer in layers]
+        # Ties come first: a shift depends on scales that they may have made coarser.
         for n, layer in enumerate(layers):
-            layer.apply_rules()
+            layer.tie()
             if n:
                 _tie((layers[n - 1].activations, "output_norm"), (layer.activations, "input"))
+        for layer in layers:
+            layer.apply_rules()
         if before == [(layer.activations, layer.weights) for layer in layers]:
             break
     for n, layer in enumerate(layers):
@@ -134,7 +137,17 @@ class _Layer:
             for name, tensor in vars(weights).items()
         }
 
+    def tie(self) -> None:
+        """Give tensors that are added, or passed on unscaled, one scale."""
+        x = self.activations
+        _tie((x, "value"), (x, "context"))
+        if self.config.activation == "relu":
+            _tie((x, "intermediate"), (x, "activation"))
+        for _, a, b in NORMS:
+            _tie((x, a), (x, b))
+
     def apply_rules(self) -> None:
+        """Make scales coarser until every shift of a command can be represented."""
         x, w, fmt = self.activations, self.weights, self.fmt
         for name, source in PRODUCTS:
             bias = f"{name}_bias"
@@ -146,15 +159,11 @@ class _Layer:
         _coarsen(x, "scores", x["query"] + x["key"])
         if self._score_shift() > SHIFT_MAX:
             _coarsen(x, "scores", x["scores"] + self._score_shift() - SHIFT_MAX)
-        _tie((x, "value"), (x, "context"))
         if self.config.activation == "gelu":
             for name in ("intermediate", "activation"):
                 _coarsen(x, name, -fmt.frac_bits)
-        else:
-            _tie((x, "intermediate"), (x, "activation"))
         least = least_input_exponent(columns=self.config.hidden, eps=self.config.eps)
         for name, a, b in NORMS:
-            _tie((x, a), (x, b))
             _coarsen(x, a, least)
             _coarsen(x, b, least)
             gamma, beta = f"{name}_gamma", f"{name}_beta"
