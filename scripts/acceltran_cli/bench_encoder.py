@@ -7,9 +7,13 @@ from typing import Any
 import click
 
 from acceltran.arch.config import AcceleratorConfig
-from acceltran.arch.registers import ErrorCause
-from acceltran_cli.encoder_run import prepare, ready_simulator
-from acceltran_cli.failures import InternalError, MachineError
+from acceltran_cli.encoder_run import (
+    check_outcome,
+    prepare,
+    ready_simulator,
+    simulator_failures,
+)
+from acceltran_cli.failures import InternalError
 from acceltran_cli.inputs import load_run
 from acceltran_cli.options import (
     choose_config,
@@ -25,7 +29,6 @@ from acceltran_cli.progress import stage
 from acceltran_sim.bench.activity import activities, by_operation, ideal_cycles, timeline
 from acceltran_sim.bench.lane_cycles import lane_cycles
 from acceltran_sim.golden.encoder import QuantizedEncoder, encode
-from acceltran_sim.program.assembler import format_command
 from acceltran_sim.program.image import Program
 from acceltran_sim.program.interpreter import Interpreter
 from acceltran_sim.program.job import Job
@@ -34,7 +37,6 @@ from acceltran_sim.program.products import check_order
 from acceltran_sim.program.quantize import quantize
 from acceltran_sim.rtl.simulator import (
     ProgramCall,
-    SimulationError,
     SimulationResult,
     simulate_in_turn,
 )
@@ -161,27 +163,23 @@ def measure_encoder(
 def _simulate(
     config: AcceleratorConfig, program: Program, memory_latency: int, seed: int, stall: float
 ) -> SimulationResult:
-    simulator = ready_simulator(config)
+    with simulator_failures():
+        simulator = ready_simulator(config)
     commands = program.commands
     call = ProgramCall(address=program.program_address, commands=len(commands))
-    try:
-        with stage("RTL", len(commands), "commands") as update:
-            (result,) = simulate_in_turn(
-                simulator,
-                [call],
-                image=program.image,
-                base=program.base,
-                latency=memory_latency,
-                seed=seed,
-                stall=stall,
-                progress=lambda done, cycles: update(done, f"{cycles:,} cycles"),
-                trace=True,
-            )
-    except SimulationError as error:
-        raise InternalError(str(error)) from error
-    if result.error_cause != ErrorCause.NONE:
-        text = format_command(commands[result.error_command])
-        raise MachineError(result.error_cause, result.error_command, text)
+    with simulator_failures(), stage("RTL", len(commands), "commands") as update:
+        (result,) = simulate_in_turn(
+            simulator,
+            [call],
+            image=program.image,
+            base=program.base,
+            latency=memory_latency,
+            seed=seed,
+            stall=stall,
+            progress=lambda done, cycles: update(done, f"{cycles:,} cycles"),
+            trace=True,
+        )
+    check_outcome(result, commands)
     return result
 
 

@@ -7,9 +7,8 @@ from typing import Any
 import click
 
 from acceltran.arch.config import AcceleratorConfig
-from acceltran.arch.registers import ErrorCause
-from acceltran_cli.encoder_run import ready_simulator
-from acceltran_cli.failures import InternalError, MachineError
+from acceltran_cli.encoder_run import check_outcome, ready_simulator, simulator_failures
+from acceltran_cli.failures import InternalError
 from acceltran_cli.options import (
     Choice,
     Integer,
@@ -23,11 +22,9 @@ from acceltran_cli.progress import stage
 from acceltran_sim.bench.lane_cycles import lane_cycles
 from acceltran_sim.bench.masks import MASKS
 from acceltran_sim.bench.product_job import MeasuredProduct, ProductJob
-from acceltran_sim.program.assembler import format_command
 from acceltran_sim.program.products import DEFAULT_ORDER, check_order
 from acceltran_sim.rtl.simulator import (
     ProgramCall,
-    SimulationError,
     SimulationResult,
     simulate_in_turn,
 )
@@ -174,29 +171,24 @@ def measure_product(
 def _simulate(
     config: AcceleratorConfig, built: MeasuredProduct, memory_latency: int, seed: int
 ) -> list[SimulationResult]:
-    simulator = ready_simulator(config)
+    with simulator_failures():
+        simulator = ready_simulator(config)
     calls = [
         ProgramCall(address=address, commands=len(program))
         for address, program in zip(built.addresses, built.programs, strict=True)
     ]
     total = sum(call.commands for call in calls)
-    try:
-        with stage("RTL", total, "commands") as update:
-            results = simulate_in_turn(
-                simulator,
-                calls,
-                image=built.image,
-                base=built.base,
-                latency=memory_latency,
-                seed=seed,
-                progress=lambda done, cycles: update(done, f"{cycles:,} cycles"),
-            )
-    except SimulationError as error:
-        raise InternalError(str(error)) from error
-    last = results[-1]
-    if last.error_cause != ErrorCause.NONE:
-        command = built.programs[len(results) - 1][last.error_command]
-        raise MachineError(last.error_cause, last.error_command, format_command(command))
+    with simulator_failures(), stage("RTL", total, "commands") as update:
+        results = simulate_in_turn(
+            simulator,
+            calls,
+            image=built.image,
+            base=built.base,
+            latency=memory_latency,
+            seed=seed,
+            progress=lambda done, cycles: update(done, f"{cycles:,} cycles"),
+        )
+    check_outcome(results[-1], built.programs[len(results) - 1])
     return results
 
 

@@ -3,7 +3,8 @@
 import dataclasses
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,14 +19,22 @@ from acceltran_sim.errors import InputError
 from acceltran_sim.golden.encoder import EncoderResult, QuantizedEncoder, encode
 from acceltran_sim.program.assembler import format_command
 from acceltran_sim.program.builder import build
+from acceltran_sim.program.command import Command
 from acceltran_sim.program.image import Program
 from acceltran_sim.program.job import Job
 from acceltran_sim.program.products import DEFAULT_ORDER
 from acceltran_sim.program.quantize import quantize
 from acceltran_sim.rtl.machine import find_simulator, make_simulator
-from acceltran_sim.rtl.simulator import SimulationError, simulate
+from acceltran_sim.rtl.simulator import SimulationError, SimulationResult, simulate
 
-__all__ = ["EncoderRun", "prepare", "ready_simulator", "run_encoder"]
+__all__ = [
+    "EncoderRun",
+    "check_outcome",
+    "prepare",
+    "ready_simulator",
+    "run_encoder",
+    "simulator_failures",
+]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -139,32 +148,46 @@ def _golden(encoder: QuantizedEncoder, job: Job) -> EncoderResult:
     )
 
 
+@contextmanager
+def simulator_failures() -> Iterator[None]:
+    """Failures of the simulator itself as bugs of ours."""
+    try:
+        yield
+    except SimulationError as error:
+        raise InternalError(str(error)) from error
+
+
 def ready_simulator(config: AcceleratorConfig) -> Path:
-    """Simulator of the machine ``config``, made when there is none yet."""
+    """Simulator of a machine, compiled if it is not known yet."""
     for tool in ("g++", "make"):
         if shutil.which(tool) is None:
             raise InputError(f"The backend rtl needs {tool}, which this machine lacks")
     simulator = find_simulator(config)
-    if simulator is not None:
-        return simulator
-    # Amaranth takes a moment to import: runs of a machine that is known do without.
-    from acceltran.generate import generate_verilog
+    if simulator is None:
+        # Amaranth takes a moment to import: runs of a machine that is known do without.
+        from acceltran.generate import generate_verilog
 
-    with stage("Generating Verilog"):
-        verilog = generate_verilog(config)
-    with stage("Compiling the simulator, once for each machine"):
-        try:
-            return make_simulator(config, verilog)
-        except SimulationError as error:
-            raise InternalError(str(error)) from error
+        with stage("Generating Verilog"):
+            verilog = generate_verilog(config)
+        with stage("Compiling the simulator, once for each machine"):
+            simulator = make_simulator(config, verilog)
+    return simulator
+
+
+def check_outcome(result: SimulationResult, commands: Sequence[Command]) -> None:
+    """Raise MachineError if the machine stopped with an error."""
+    if result.error_cause != ErrorCause.NONE:
+        index = result.error_command
+        text = format_command(commands[index]) if index < len(commands) else "beyond the program"
+        raise MachineError(result.error_cause, index, text)
 
 
 def _simulate(
     config: AcceleratorConfig, program: Program, seed: int, stall: float
 ) -> tuple[npt.NDArray[np.int32], dict[str, int]]:
-    simulator = ready_simulator(config)
     commands = program.commands
-    try:
+    with simulator_failures():
+        simulator = ready_simulator(config)
         with stage("RTL", len(commands), "commands") as update:
             result = simulate(
                 simulator,
@@ -176,12 +199,7 @@ def _simulate(
                 stall=stall,
                 progress=lambda done, cycles: update(done, f"{cycles:,} cycles"),
             )
-    except SimulationError as error:
-        raise InternalError(str(error)) from error
-    if result.error_cause != ErrorCause.NONE:
-        index = result.error_command
-        text = format_command(commands[index]) if index < len(commands) else "beyond the program"
-        raise MachineError(result.error_cause, index, text)
+    check_outcome(result, commands)
     start = program.output_address - program.base
     raw = program.output(result.image[start : start + program.output_size])
     return raw, result.counters

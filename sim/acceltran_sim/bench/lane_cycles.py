@@ -12,7 +12,4 @@ def lane_cycles(counters: Mapping[str, int]) -> tuple[int, dict[str, int]]:
         for name, value in counters.items()
         if name.startswith("stall_")
     }
-    if "busy_lanes" not in counters:
-        busy = counters["multiplier_cycles"] // 16
-        return busy, stalls | {"idle": 4 * counters["cycles"] - busy - sum(stalls.values())}
     return counters["busy_lanes"], stalls | {"idle": counters["idle_lanes"]}

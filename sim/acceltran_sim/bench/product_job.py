@@ -82,9 +82,9 @@ class ProductJob:
         self._columns = self._b.shape[1]
         self._a_stride = _stride(config, self._inner)
         self._c_stride = _stride(config, self._columns)
-        # Columns as they lie in DRAM, arrive and leave: what a PE's lanes take, if rows are shared
-        # among several streams.
-        self._pieces = list(_parts(self._columns, max(config.array.lanes, 2 * banks)))
+        # Columns as they lie in DRAM, arrive and leave. They are few, because streams of rows share
+        # the lanes.
+        self._pieces = list(_parts(self._columns, 2 * banks))
 
     @classmethod
     def random(
