@@ -8,6 +8,7 @@ from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from acceltran.arch.config import AcceleratorConfig
+from acceltran.control.kept_counter import Kept
 from acceltran.control.product_command import ProductCommand
 from acceltran.control.product_sequencer import ProductOrder, ProductSequencer
 from acceltran.library import SharedComponent
@@ -15,7 +16,8 @@ from acceltran.memory.ports import BufferWrite, MaskReadPort, ReadPort
 from acceltran.memory.queue import Queue
 from acceltran.memory.tile_loader import TileLoader
 from acceltran.memory.tile_walker import COMMANDS
-from acceltran.numeric.reduction import reduced
+from acceltran.numeric.delay import delayed
+from acceltran.numeric.reduction import reduced, reduction_latency
 from acceltran.pe import ProcessingElement
 from acceltran.sparsity.row_streamer import RowStreamer
 
@@ -57,6 +59,8 @@ class Cluster(SharedComponent):
         How many of these products have two non-zero factors.
     saturated : ``Out``
         Values that were clipped.
+    kept : ``Out(Kept(pes_per_cluster * tile))``
+        What was written, some cycles ago.
     skipped : ``Out(1)``
         Strobe: a vector of a row was found empty and is not read.
     tile_load, tile_reuse : ``Out(1)``
@@ -77,6 +81,7 @@ class Cluster(SharedComponent):
     issued: Signal
     effectual_products: Signal
     saturated: Signal
+    kept: Any
     skipped: Signal
     tile_load: Signal
     tile_reuse: Signal
@@ -104,6 +109,7 @@ class Cluster(SharedComponent):
             "issued": Out(range(pes * lanes + 1)),
             "effectual_products": Out(range(pes * lanes * tile + 1)),
             "saturated": Out(range(2 * pes * tile + 1)),
+            "kept": Out(Kept(pes * tile)),
             "skipped": Out(1),
             "tile_load": Out(1),
             "tile_reuse": Out(1),
@@ -205,6 +211,12 @@ class Cluster(SharedComponent):
         for name in ("issued", "effectual_products", "saturated"):
             total = reduced(m, [getattr(pe, name) for pe in pes], add, name=name)
             m.d.comb += getattr(self, name).eq(total)
+        # The entry is that of the vector taken in the cycle before, as are the counts of the PEs.
+        late = 1 + reduction_latency(len(pes))
+        m.d.comb += [
+            self.kept.count.eq(reduced(m, [pe.kept for pe in pes], add, name="kept")),
+            self.kept.entry.eq(delayed(m, sequencer.parameters.entry, late, name="entry")),
+        ]
         return m
 
     def _add_orders(self, m: Module, loader: TileLoader, sequencer: ProductSequencer) -> None:

@@ -18,6 +18,7 @@ from acceltran.control.product_command import ProductCommand
 from acceltran.control.run_control import Failure
 from acceltran.control.scheduler import BODY_WIDTHS, QUEUES, Scheduler
 from acceltran.control.semaphores import Semaphores
+from acceltran.control.threshold_control import TABLE_ADDRESS_BITS, ThresholdControl
 from acceltran.control.vector_engine import VectorEngine
 from acceltran.library import SharedComponent
 from acceltran.memory.axi4 import ADDRESS_BITS, Axi4
@@ -82,6 +83,8 @@ class Core(SharedComponent):
     completed : ``Out(range(6))``
         Commands completed in this cycle.
     increments : one ``Out`` for each counter but ``cycles``
+    table_address, table_write, table_data, table_value
+        Host's access to the threshold table; see ``ThresholdControl``.
     axi : ``Out(Axi4(axi_data_bits))``
     """
 
@@ -98,6 +101,10 @@ class Core(SharedComponent):
     progress: Signal
     completed: Signal
     increments: Any
+    table_address: Signal
+    table_write: Signal
+    table_data: Signal
+    table_value: Signal
     axi: Any
 
     def __init__(self, *, config: AcceleratorConfig):
@@ -124,6 +131,10 @@ class Core(SharedComponent):
                     name: Out(width) for name, width in counter_widths(config) if name != "cycles"
                 })
             ),
+            "table_address": In(TABLE_ADDRESS_BITS),
+            "table_write": In(1),
+            "table_data": In(32),
+            "table_value": Out(32),
             "axi": Out(Axi4(config.memory.axi_data_bits)),
         })
 
@@ -143,6 +154,9 @@ class Core(SharedComponent):
             banks=pes,
         )
         m.submodules.scheduler = scheduler = Scheduler(fmt=fmt)
+        m.submodules.threshold_control = thresholds = ThresholdControl(
+            fmt=fmt, most=(pes * tile, tile)
+        )
         m.submodules.semaphores = semaphores = Semaphores(sources=len(QUEUES) + 1)
         queues: dict[str, CommandQueue] = {}
         for name in QUEUES:
@@ -181,6 +195,18 @@ class Core(SharedComponent):
             scheduler.idle.eq(reduce(lambda a, b: a & b, (q.idle for q in queues.values()))),
             self.ended.eq(scheduler.done),
             self.quiet.eq(dma.quiet),
+        ]
+        wiring.connect(m, scheduler.orders, thresholds.orders)
+        m.d.comb += [
+            scheduler.answer.eq(thresholds.answer),
+            scheduler.settled.eq(thresholds.settled),
+            thresholds.settle.eq(scheduler.settle),
+            thresholds.kept0.eq(cluster.kept),
+            thresholds.kept1.eq(vector.kept),
+            thresholds.host_address.eq(self.table_address),
+            thresholds.host_write.eq(self.table_write),
+            thresholds.host_data.eq(self.table_data),
+            self.table_value.eq(thresholds.host_value),
         ]
         wiring.connect(m, dma.fetched, decoder.i)
         wiring.connect(m, decoder.o, scheduler.i)

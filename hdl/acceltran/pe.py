@@ -18,6 +18,7 @@ from acceltran.library import SharedComponent
 from acceltran.memory.ports import ADDRESS_WIDTH, BufferWrite
 from acceltran.memory.ram import Ram
 from acceltran.memory.tile_ports import BiasWrite, VectorWrite
+from acceltran.numeric.count_ones import count_ones
 from acceltran.numeric.reduction import reduced
 
 __all__ = ["LANES", "ProcessingElement"]
@@ -68,6 +69,8 @@ class ProcessingElement(SharedComponent):
         Results.
     saturated : ``Out(range(2 * tile + 1))``
         What the ``Epilogue`` says of the vector taken from ``o`` in the cycle before.
+    kept : ``Out(range(tile + 1))``
+        Elements that were kept of the vector taken from ``o`` in the cycle before.
     issued : ``Out(range(lanes + 1))``
         Lanes that issued products, some cycles ago.
     effectual_products : ``Out(range(lanes * tile + 1))``
@@ -89,6 +92,7 @@ class ProcessingElement(SharedComponent):
     rows: stream.Interface
     o: stream.Interface
     saturated: Signal
+    kept: Signal
     issued: Signal
     effectual_products: Signal
     reading: Signal
@@ -135,6 +139,7 @@ class ProcessingElement(SharedComponent):
             "rows": In(stream.Signature(FinishedRow())),
             "o": Out(stream.Signature(BufferWrite(fmt, tile))),
             "saturated": Out(range(2 * tile + 1)),
+            "kept": Out(range(tile + 1)),
             "issued": Out(range(lanes + 1)),
             "effectual_products": Out(range(lanes * tile + 1)),
             "reading": Out(1),
@@ -232,7 +237,8 @@ class ProcessingElement(SharedComponent):
             fmt=self.fmt, tile=self.tile, inner=self.inner, tag_width=ADDRESS_WIDTH
         )
         for name, _ in EpilogueParameters(self.fmt):
-            m.d.comb += getattr(epilogue, name).eq(self.parameters[name])
+            if name != "entry":
+                m.d.comb += getattr(epilogue, name).eq(self.parameters[name])
         m.d.comb += [
             epilogue.i.valid.eq(drain.o.valid),
             epilogue.i.payload.sums.eq(drain.o.payload.sums),
@@ -245,5 +251,8 @@ class ProcessingElement(SharedComponent):
             epilogue.o.ready.eq(self.o.ready),
         ]
         taken = epilogue.o.valid & epilogue.o.ready
-        m.d.sync += self.saturated.eq(Mux(taken, epilogue.o.payload.saturated, 0))
+        m.d.sync += [
+            self.saturated.eq(Mux(taken, epilogue.o.payload.saturated, 0)),
+            self.kept.eq(Mux(taken, count_ones(epilogue.o.payload.vector.keep), 0)),
+        ]
         return epilogue

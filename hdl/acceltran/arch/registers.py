@@ -107,6 +107,19 @@ def _map() -> tuple[Register, ...]:
         (0x044, "ERROR_CAUSE", "RO", "Why the machine stopped; sticky until soft reset"),
         (0x048, "ERROR_COMMAND", "RO", "Index of the command that failed"),
         (0x04C, "COMMANDS_DONE", "RO", "Commands completed since the start"),
+        (
+            0x050,
+            "THRESHOLD_ADDRESS",
+            "RW",
+            "Word of the threshold table: entry (12:6), and in it (5:0) point 0..32 of the curve,"
+            " 33: position",
+        ),
+        (
+            0x054,
+            "THRESHOLD_DATA",
+            "RW",
+            "That word; a write advances THRESHOLD_ADDRESS by 1. Kept through soft reset",
+        ),
     )
     return tuple(Register(name, address, access, doc) for address, name, access, doc in rows)
 

@@ -8,7 +8,15 @@ from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 
 from acceltran.arch.activation import Activation
-from acceltran.arch.commands import BODIES, COMMAND_BYTES, HEADER, LOOPS, Opcode, OperandSource
+from acceltran.arch.commands import (
+    BODIES,
+    COMMAND_BYTES,
+    HEADER,
+    LOOPS,
+    Opcode,
+    OperandSource,
+    ThresholdMode,
+)
 from acceltran.arch.layernorm_format import BETA_SHIFT_MAX
 from acceltran.control.command_word import COMMAND_INDEX_WIDTH, CommandWord
 from acceltran.library import SharedComponent
@@ -161,6 +169,8 @@ class CommandDecoder(SharedComponent):
                 # One tile row must fit the partial sums when sums are carried between tiles.
                 (f["inner_vectors"] <= f["inner_tile"]) | (f["row_tile"] <= self.partial_sums),
             ]
+        if opcode is Opcode.THRESHOLD:
+            rules.append(f["mode"] <= max(ThresholdMode))
         if opcode is Opcode.SOFTMAX:
             rules += [
                 f["blocks"] <= self.sequence // tile,
