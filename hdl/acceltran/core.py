@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from acceltran.arch.config import AcceleratorConfig
 from acceltran.arch.registers import COUNTERS, ErrorCause
+from acceltran.arch.threshold_curve import TABLE_ADDRESS_BITS
 from acceltran.cluster import Cluster
 from acceltran.control.command_decoder import CommandDecoder
 from acceltran.control.command_queue import CommandQueue
@@ -18,7 +19,7 @@ from acceltran.control.product_command import ProductCommand
 from acceltran.control.run_control import Failure
 from acceltran.control.scheduler import BODY_WIDTHS, QUEUES, Scheduler
 from acceltran.control.semaphores import Semaphores
-from acceltran.control.threshold_control import TABLE_ADDRESS_BITS, ThresholdControl
+from acceltran.control.threshold_control import ThresholdControl
 from acceltran.control.vector_engine import VectorEngine
 from acceltran.library import SharedComponent
 from acceltran.memory.axi4 import ADDRESS_BITS, Axi4

@@ -139,7 +139,9 @@ async def opens_a_window_on_the_threshold_table(dut, stalls):
     for place, value in values.items():
         await write(master, "THRESHOLD_ADDRESS", place)
         assert await read(master, "THRESHOLD_DATA") == value
-        assert await read(master, "THRESHOLD_ADDRESS") == place
+        assert await read(master, "THRESHOLD_ADDRESS") == place + 1
+    await write(master, "THRESHOLD_ADDRESS", 64)
+    assert [await read(master, "THRESHOLD_DATA") for _ in range(6)] == list(values.values())[:6]
     server.cancel()
 
 

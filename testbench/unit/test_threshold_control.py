@@ -8,7 +8,13 @@ import pytest
 
 from acceltran.arch.commands import BODIES, THRESHOLDS, Opcode, ThresholdMode
 from acceltran.arch.fixed_point import FixedPoint
-from acceltran.arch.threshold_curve import ENTRY_WORDS, POINTS, POSITION_MAX, host_address
+from acceltran.arch.threshold_curve import (
+    ENTRY_WORDS,
+    POINTS,
+    POSITION_MAX,
+    point_address,
+    position_address,
+)
 from acceltran.control.command_layout import command_layout
 from acceltran.control.kept_counter import Kept
 from acceltran.control.threshold_control import ThresholdAnswer, ThresholdControl
@@ -37,6 +43,12 @@ def test_rejects_no_sources():
 # What follows runs inside the simulator.
 
 
+def address(entry: int, word: int) -> int:
+    """The two ways to say which word of an entry is meant."""
+    position = word == POINTS and random.getrandbits(1)
+    return position_address(entry) if position else point_address(entry, word)
+
+
 class Bench:
     """The unit, its host, and the golden model with the same table."""
 
@@ -59,14 +71,14 @@ class Bench:
         self.dut.rst.value = 0
 
     async def write(self, entry: int, word: int, value: int) -> None:
-        self.dut.host_address.value = host_address(entry, word)
+        self.dut.host_address.value = address(entry, word)
         self.dut.host_data.value = value
         self.dut.host_write.value = 1
         await self.dut.clk.rising_edge
         self.dut.host_write.value = 0
 
     async def read(self, entry: int, word: int) -> int:
-        self.dut.host_address.value = host_address(entry, word)
+        self.dut.host_address.value = address(entry, word)
         for _ in range(ThresholdControl.HOST_LATENCY + 1):
             await self.dut.clk.rising_edge
         return self.dut.host_value.value.to_unsigned()

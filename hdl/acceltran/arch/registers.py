@@ -111,14 +111,14 @@ def _map() -> tuple[Register, ...]:
             0x050,
             "THRESHOLD_ADDRESS",
             "RW",
-            "Word of the threshold table: entry (12:6), and in it (5:0) point 0..32 of the curve,"
-            " 33: position",
+            "Word of the threshold table. Bit 13 is 0: point (5:0) of the curve of an entry (12:6);"
+            " 1: position of an entry (6:0)",
         ),
         (
             0x054,
             "THRESHOLD_DATA",
             "RW",
-            "That word; a write advances THRESHOLD_ADDRESS by 1. Kept through soft reset",
+            "That word; an access advances THRESHOLD_ADDRESS by 1. Kept through any reset",
         ),
     )
     return tuple(Register(name, address, access, doc) for address, name, access, doc in rows)

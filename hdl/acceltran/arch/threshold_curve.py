@@ -1,14 +1,19 @@
 """Threshold curves: what the table holds for each of its entries."""
 
+from acceltran.arch.commands import THRESHOLDS
+
 __all__ = [
+    "ENTRY_BITS",
     "ENTRY_WORDS",
     "POINTS",
     "POSITION_BITS",
     "POSITION_MAX",
     "SEGMENTS",
     "SEGMENT_BITS",
+    "TABLE_ADDRESS_BITS",
     "WORD_BITS",
-    "host_address",
+    "point_address",
+    "position_address",
 ]
 
 SEGMENTS = 32
@@ -22,8 +27,16 @@ SEGMENT_BITS = POSITION_BITS - (SEGMENTS - 1).bit_length()
 ENTRY_WORDS = POINTS + 1
 """Words of an entry: the points of its curve, then its position."""
 WORD_BITS = (ENTRY_WORDS - 1).bit_length()
+ENTRY_BITS = (THRESHOLDS - 1).bit_length()
+TABLE_ADDRESS_BITS = 1 + ENTRY_BITS + WORD_BITS
+"""Bits of an address of the table, as the register THRESHOLD_ADDRESS has it."""
 
 
-def host_address(entry: int, word: int) -> int:
-    """What the register THRESHOLD_ADDRESS says for a word of an entry."""
-    return entry << WORD_BITS | word
+def point_address(entry: int, point: int) -> int:
+    """Address of a point of an entry's curve."""
+    return entry << WORD_BITS | point
+
+
+def position_address(entry: int) -> int:
+    """Address of an entry's position; those of all entries follow each other."""
+    return 1 << ENTRY_BITS + WORD_BITS | entry

@@ -26,7 +26,7 @@ class RegisterFile(SharedComponent):
     Reads take ``LATENCY`` cycles from address to data, writes 2 from address and data to
     response; one of each at a time. Byte strobes are honoured. An address that is no register
     answers SLVERR; writes to read-only registers are ignored. THRESHOLD_DATA is a window into the
-    threshold table, written as a whole word.
+    threshold table, which every access moves on; it is written as a whole word.
 
     Parameters
     ----------
@@ -208,6 +208,8 @@ class RegisterFile(SharedComponent):
                 for name, value in values.items():
                     with m.Case(map_.register_address(name) >> 2):
                         m.d.sync += bus.rdata.eq(value)
+            with m.If(target[2:] == map_.register_address("THRESHOLD_DATA") >> 2):
+                m.d.sync += self.table_address.eq(self.table_address + 1)
             with m.If(self._is_counter(target)):
                 m.d.sync += bus.rdata.eq(Mux(target[2], frozen, self.total[:32]))
                 with m.If(~target[2]):

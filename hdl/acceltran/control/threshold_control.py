@@ -9,11 +9,13 @@ from amaranth.lib.wiring import In, Out
 from acceltran.arch.commands import BODIES, THRESHOLDS, Opcode, ThresholdMode
 from acceltran.arch.fixed_point import FixedPoint
 from acceltran.arch.threshold_curve import (
+    ENTRY_BITS,
     ENTRY_WORDS,
     POINTS,
     POSITION_BITS,
     POSITION_MAX,
     SEGMENT_BITS,
+    TABLE_ADDRESS_BITS,
     WORD_BITS,
 )
 from acceltran.control.command_layout import command_layout
@@ -23,9 +25,8 @@ from acceltran.memory.ram import Ram
 from acceltran.numeric.product import product, product_latency
 from acceltran.numeric.round_shift import RoundShift
 
-__all__ = ["TABLE_ADDRESS_BITS", "ThresholdAnswer", "ThresholdControl"]
+__all__ = ["ThresholdAnswer", "ThresholdControl"]
 
-TABLE_ADDRESS_BITS = (THRESHOLDS - 1).bit_length() + WORD_BITS
 PARTS = 4
 ELEMENTS = next(f.width for f in BODIES[Opcode.THRESHOLD] if f.name == "elements")
 ERROR = ELEMENTS + POSITION_BITS + 2
@@ -86,9 +87,9 @@ class ThresholdControl(SharedComponent):
     settled : ``Out(1)``
         With ``settle``: all positions are moved.
     host_address : ``In(TABLE_ADDRESS_BITS)``
-        See ``acceltran.arch.threshold_curve.host_address``.
+        See ``acceltran.arch.threshold_curve``.
     host_write : ``In(1)``
-        Write ``host_data`` to that word.
+        Write ``host_data`` to that word, if there is one.
     host_data : ``In(32)``
     host_value : ``Out(32)``
         That word, at most ``HOST_LATENCY`` cycles later.
@@ -152,12 +153,20 @@ class ThresholdControl(SharedComponent):
         multiplied = elapsed == product_latency(PARTS)
 
         # The host reads whenever nobody else does.
-        word, host_word = Signal(WORD_BITS), self.host_address[:WORD_BITS]
-        host_place = Signal.like(place)
+        word, host_word = Signal(WORD_BITS), Signal(WORD_BITS)
+        host_entry, host_place = Signal(ENTRY_BITS), Signal.like(place)
         reading, host_reads = Signal(), Signal()
         moved, moves = Signal(POSITION_BITS), Signal()
         m.d.comb += [
-            host_place.eq(_place(self.host_address[WORD_BITS:]) + host_word),
+            host_word.eq(Mux(self.host_address[-1], POINTS, self.host_address[:WORD_BITS])),
+            host_entry.eq(
+                Mux(
+                    self.host_address[-1],
+                    self.host_address[:ENTRY_BITS],
+                    self.host_address[WORD_BITS:],
+                )
+            ),
+            host_place.eq(_place(host_entry) + host_word),
             table.read_enable.eq(1),
             table.read_address.eq(Mux(reading, place + word, host_place)),
             table.write_enable.eq((self.host_write & (host_word < ENTRY_WORDS)) | moves),

@@ -1,7 +1,7 @@
 """Float run of an encoder that observes the range of every tensor."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from acceltran_sim.models.encoder_config import EncoderConfig
 from acceltran_sim.models.encoder_model import EncoderModel, LayerWeights
 from acceltran_sim.program.job import Job
 
-__all__ = ["Calibration", "calibrate"]
+__all__ = ["Calibration", "calibrate", "float_layers"]
 
 Array = npt.NDArray[np.float64]
 
@@ -41,16 +41,11 @@ def calibrate(model: EncoderModel, job: Job, *, sparsity: float | None = None) -
     sparsity : float, optional
         Also take this quantile (``lower``) of the magnitudes of every tensor of ``SITES``.
     """
-    rows = [
-        row[:length].astype(np.float64) for row, length in zip(job.hidden, job.lengths, strict=True)
-    ]
     maxima, quantiles = [], []
-    for layer in model.layers:
+    for elements in float_layers(model, job):
         seen: dict[str, float] = {}
         magnitudes: dict[str, list[Array]] = {site: [] for site in SITES}
-        for b, x in enumerate(rows):
-            tensors = _layer(x, layer, model.config)
-            rows[b] = tensors["output_norm"]
+        for tensors in elements:
             for name, tensor in tensors.items():
                 seen[name] = max(seen.get(name, 0.0), float(np.abs(tensor).max()))
             if sparsity is not None:
@@ -63,6 +58,25 @@ def calibrate(model: EncoderModel, job: Job, *, sparsity: float | None = None) -
                 for site, parts in magnitudes.items()
             })
     return Calibration(maxima=tuple(maxima), quantiles=tuple(quantiles))
+
+
+def float_layers(model: EncoderModel, job: Job) -> Iterator[Iterator[dict[str, Array]]]:
+    """Of each layer, of each batch element: all tensors by name, of valid rows and keys only.
+
+    Each batch element of a layer must be consumed before the next layer is.
+    """
+    rows = [
+        row[:length].astype(np.float64) for row, length in zip(job.hidden, job.lengths, strict=True)
+    ]
+
+    def run(layer: LayerWeights) -> Iterator[dict[str, Array]]:
+        for b, x in enumerate(rows):
+            tensors = _layer(x, layer, model.config)
+            rows[b] = tensors["output_norm"]
+            yield tensors
+
+    for layer in model.layers:
+        yield run(layer)
 
 
 def _layer(x: Array, layer: LayerWeights, config: EncoderConfig) -> dict[str, Array]:
