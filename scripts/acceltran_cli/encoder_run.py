@@ -3,8 +3,10 @@
 import dataclasses
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -17,14 +19,23 @@ from acceltran_sim.errors import InputError
 from acceltran_sim.golden.encoder import EncoderResult, QuantizedEncoder, encode
 from acceltran_sim.program.assembler import format_command
 from acceltran_sim.program.builder import build
+from acceltran_sim.program.command import Command
 from acceltran_sim.program.image import Program
 from acceltran_sim.program.job import Job
 from acceltran_sim.program.products import DEFAULT_ORDER
 from acceltran_sim.program.quantize import quantize
 from acceltran_sim.rtl.machine import find_simulator, make_simulator
-from acceltran_sim.rtl.simulator import SimulationError, simulate
+from acceltran_sim.rtl.simulator import SimulationError, SimulationResult, simulate
 
-__all__ = ["EncoderRun", "prepare", "run_encoder"]
+__all__ = [
+    "EncoderRun",
+    "check_outcome",
+    "compare",
+    "prepare",
+    "ready_simulator",
+    "run_encoder",
+    "simulator_failures",
+]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,7 +110,7 @@ def run_encoder(
         raw, counters = _simulate(config, program, seed, stall)
     golden = _golden(encoder, job)
     if raw is not None:
-        _compare(raw, golden.raw)
+        compare(raw, golden.raw)
     saturated = {"input": clipped} if clipped else {}
     return EncoderRun(
         raw=golden.raw,
@@ -138,23 +149,46 @@ def _golden(encoder: QuantizedEncoder, job: Job) -> EncoderResult:
     )
 
 
-def _simulate(
-    config: AcceleratorConfig, program: Program, seed: int, stall: float
-) -> tuple[npt.NDArray[np.int32], dict[str, int]]:
+@contextmanager
+def simulator_failures() -> Iterator[None]:
+    """Failures of the simulator itself as bugs of ours."""
+    try:
+        yield
+    except SimulationError as error:
+        raise InternalError(str(error)) from error
+
+
+def ready_simulator(config: AcceleratorConfig) -> Path:
+    """Simulator of a machine, compiled if it is not known yet."""
     for tool in ("g++", "make"):
         if shutil.which(tool) is None:
             raise InputError(f"The backend rtl needs {tool}, which this machine lacks")
-    commands = program.commands
-    try:
-        simulator = find_simulator(config)
-        if simulator is None:
-            # Amaranth takes a moment to import: runs of a machine that is known do without.
-            from acceltran.generate import generate_verilog
+    simulator = find_simulator(config)
+    if simulator is None:
+        # Amaranth takes a moment to import: runs of a machine that is known do without.
+        from acceltran.generate import generate_verilog
 
-            with stage("Generating Verilog"):
-                verilog = generate_verilog(config)
-            with stage("Compiling the simulator, once for each machine"):
-                simulator = make_simulator(config, verilog)
+        with stage("Generating Verilog"):
+            verilog = generate_verilog(config)
+        with stage("Compiling the simulator, once for each machine"):
+            simulator = make_simulator(config, verilog)
+    return simulator
+
+
+def check_outcome(result: SimulationResult, commands: Sequence[Command]) -> None:
+    """Raise MachineError if the machine stopped with an error."""
+    if result.error_cause != ErrorCause.NONE:
+        index = result.error_command
+        text = format_command(commands[index]) if index < len(commands) else "beyond the program"
+        raise MachineError(result.error_cause, index, text)
+
+
+def _simulate(
+    config: AcceleratorConfig, program: Program, seed: int, stall: float
+) -> tuple[npt.NDArray[np.int32], dict[str, int]]:
+    commands = program.commands
+    with simulator_failures():
+        simulator = ready_simulator(config)
         with stage("RTL", len(commands), "commands") as update:
             result = simulate(
                 simulator,
@@ -166,23 +200,21 @@ def _simulate(
                 stall=stall,
                 progress=lambda done, cycles: update(done, f"{cycles:,} cycles"),
             )
-    except SimulationError as error:
-        raise InternalError(str(error)) from error
-    if result.error_cause != ErrorCause.NONE:
-        index = result.error_command
-        text = format_command(commands[index]) if index < len(commands) else "beyond the program"
-        raise MachineError(result.error_cause, index, text)
+    check_outcome(result, commands)
     start = program.output_address - program.base
     raw = program.output(result.image[start : start + program.output_size])
     return raw, result.counters
 
 
-def _compare(raw: npt.NDArray[np.int32], golden: npt.NDArray[np.int32]) -> None:
+def compare(
+    raw: npt.NDArray[np.int32], golden: npt.NDArray[np.int32], *, first_element: int = 0
+) -> None:
+    """Raise InternalError unless both are equal; batch elements count from ``first_element``."""
     differ = np.argwhere(raw != golden)
     if len(differ):
         b, row, column = (int(index) for index in differ[0])
         raise InternalError(
             f"RTL and golden models differ in {len(differ)} of {golden.size} values, the first at"
-            f" batch {b}, row {row}, column {column}: {raw[b, row, column]}, not"
+            f" batch {first_element + b}, row {row}, column {column}: {raw[b, row, column]}, not"
             f" {golden[b, row, column]}"
         )

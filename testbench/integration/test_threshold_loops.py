@@ -28,9 +28,7 @@ def test_jobs_in_turn(name, mode, pytestconfig):
     model = random_model(rng, layers=2, heads=3, head_size=20, intermediate=90)
     job = random_job(rng, hidden=60, sequence=19, batch=4)
     encoder, raw = quantized(model, job, config)
-    plan = ThresholdPlan(
-        encoder=encoder, curves=fit_curves(model, job), sparsity=0.6, mode=mode
-    )
+    plan = ThresholdPlan(encoder=encoder, curves=fit_curves(model, job), sparsity=0.6, mode=mode)
     encoders = [plan.job(int(length)) for length in job.lengths]
     golden = list(encode_in_turn(encoders, raw, job.lengths, plan.control()))
 

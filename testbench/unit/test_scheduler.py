@@ -272,9 +272,9 @@ async def asks_for_thresholds(dut, delay):
             expected = layout.const({f.name: fields[f.name] for f in BODIES[Opcode.THRESHOLD]})
             assert await orders.get() == expected.as_bits()
             await bench.cycles_pass(delay - 1)
-            dut.answer.value = ThresholdAnswer(FORMATS[width]).const(
-                {"valid": 1, "value": value}
-            ).as_bits()
+            dut.answer.value = (
+                ThresholdAnswer(FORMATS[width]).const({"valid": 1, "value": value}).as_bits()
+            )
             await dut.clk.rising_edge
             dut.answer.value = 0
 
@@ -297,7 +297,7 @@ async def asks_for_thresholds(dut, delay):
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def ends_when_loops_are_settled(dut):
-    """settle rises when all queues are idle; END is executed in the first cycle of settled."""
+    """Settle rises when all queues are idle; END is executed in the first cycle of settled."""
     bench = Bench(dut)
     await bench.start()
     dut.idle.value = 0

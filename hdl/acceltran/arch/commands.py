@@ -207,7 +207,11 @@ BODIES: Mapping[Opcode, tuple[CommandField, ...]] = {
         _BODY,
         ("index", 7, "Entry of the threshold table"),
         ("value", 24, "Raw threshold; the largest magnitude and more prune all"),
-        ("mode", 2, "0: fixed, the value. 1: curve, at the target. 2: closed loop, at its position"),
+        (
+            "mode",
+            2,
+            "0: fixed, the value; 1: curve, at the target; 2: closed loop, at its place",
+        ),
         ("target", 16, "Curve, closed loop: sparsity, in units of 2^-16"),
         ("scale", 16, "Curve, closed loop: factor from the curve to the threshold"),
         ("scale_shift", 5, "Right shift of curve times scale"),

@@ -111,8 +111,7 @@ def _map() -> tuple[Register, ...]:
             0x050,
             "THRESHOLD_ADDRESS",
             "RW",
-            "Word of the threshold table. Bit 13 is 0: point (5:0) of the curve of an entry (12:6);"
-            " 1: position of an entry (6:0)",
+            "Word of the threshold table: point 5:0 of entry 12:6, or if bit 13, position of 6:0",
         ),
         (
             0x054,

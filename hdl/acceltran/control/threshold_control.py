@@ -239,9 +239,7 @@ class ThresholdControl(SharedComponent):
                 m.d.sync += low.eq(table.read_data)
                 m.next = "slope"
             with m.State("slope"):
-                multiply(
-                    table.read_data[:width] - low, position[:SEGMENT_BITS], "interpolate"
-                )
+                multiply(table.read_data[:width] - low, position[:SEGMENT_BITS], "interpolate")
             with m.State("interpolate"):
                 m.d.sync += value.eq(low + (result >> SEGMENT_BITS))
                 with m.If(multiplied):
@@ -312,7 +310,7 @@ def _place(entry: Value) -> Value:
     return sum(terms[1:], start=terms[0])
 
 
-def _loop_of(m: Module, order: Any) -> Signal:
+def _loop_of(m: Module, order: Any) -> Any:
     loop = Signal(Loop())
     m.d.comb += [loop[name].eq(order[name]) for name in Loop().members]
     return loop

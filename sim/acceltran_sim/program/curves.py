@@ -55,9 +55,7 @@ def fit_curves(model: EncoderModel, job: Job, *, layers: int | None = None) -> C
                 factor = tensors[site].shape[-1] if site in SCALED_BY_KEYS else 1
                 parts.append(factor * np.abs(tensors[site]).ravel())
         curves.append({
-            site: tuple(
-                np.quantile(np.concatenate(parts), sparsities, method="lower").tolist()
-            )
+            site: tuple(np.quantile(np.concatenate(parts), sparsities, method="lower").tolist())
             for site, parts in magnitudes.items()
         })
         elements = {site: sum(map(len, parts)) / len(parts) for site, parts in magnitudes.items()}

@@ -16,6 +16,7 @@ from acceltran_sim.program.weights import Piece
 
 __all__ = ["EncoderSteps"]
 
+
 class EncoderSteps:
     """Collects the steps of groups, one after the other.
 
