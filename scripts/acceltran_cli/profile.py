@@ -45,7 +45,5 @@ def profile(model: str, calibration: str, output: str, layers: int | None) -> No
     with stage("Fitting curves"):
         curves = fit_curves(encoder, job, layers=layers)
     write_whole(path, curves_text(curves, encoder.config).encode())
-    count = sum(map(len, curves.layers))
-    click.echo(
-        f"{count} curves of {len(curves.layers)} layers, {len(job.lengths)} inputs, {output}"
-    )
+    count, depth = sum(map(len, curves.layers)), len(curves.layers)
+    click.echo(f"{count} curves of {depth} layers from {len(job.lengths)} inputs: {output}")
