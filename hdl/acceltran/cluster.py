@@ -9,6 +9,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from acceltran.arch.config import AcceleratorConfig
+from acceltran.control.kept_counter import Kept
 from acceltran.control.lane_accounts import LANE_CAUSES, LaneAccounts
 from acceltran.control.product_command import ProductCommand
 from acceltran.control.product_sequencer import ProductOrder, ProductSequencer
@@ -18,7 +19,8 @@ from acceltran.memory.queue import Queue
 from acceltran.memory.tile_loader import TileLoader
 from acceltran.memory.tile_walker import COMMANDS
 from acceltran.numeric.count_ones import count_ones
-from acceltran.numeric.reduction import reduced
+from acceltran.numeric.delay import delayed
+from acceltran.numeric.reduction import reduced, reduction_latency
 from acceltran.pe import CONTEXTS, ProcessingElement
 from acceltran.sparsity.row_streamer import RowStreamer
 
@@ -64,6 +66,8 @@ class Cluster(SharedComponent):
         How many of these products have two non-zero factors.
     saturated : ``Out``
         Values that were clipped.
+    kept : ``Out(Kept(pes_per_cluster * tile)).array(2)``
+        What was written of each context, some cycles ago.
     skipped : ``Out(range(streams + 1))``
         Vectors of rows that were found empty and are not read.
     tile_load, tile_reuse : ``Out(1)``
@@ -87,6 +91,7 @@ class Cluster(SharedComponent):
     issued: Signal
     effectual_products: Signal
     saturated: Signal
+    kept: list[Any]
     skipped: Signal
     tile_load: Signal
     tile_reuse: Signal
@@ -115,6 +120,7 @@ class Cluster(SharedComponent):
             "issued": Out(range(pes * lanes + 1)),
             "effectual_products": Out(range(pes * lanes * tile + 1)),
             "saturated": Out(range(2 * pes * tile + 1)),
+            "kept": Out(Kept(pes * tile)).array(CONTEXTS),
             "skipped": Out(range(streams + 1)),
             "tile_load": Out(1),
             "tile_reuse": Out(1),
@@ -175,6 +181,15 @@ class Cluster(SharedComponent):
         for name in ("issued", "effectual_products", "saturated"):
             total = reduced(m, [getattr(pe, name) for pe in elements], add, name=name)
             m.d.comb += getattr(self, name).eq(total)
+        # Parameters of a context stay until all its results are written, and counted.
+        late = 1 + reduction_latency(pes)
+        for context, kept in enumerate(self.kept):
+            counts = [pe.kept[context] for pe in elements]
+            entry = sequencer.parameters[context].entry
+            m.d.comb += [
+                kept.count.eq(reduced(m, counts, add, name=f"kept{context}")),
+                kept.entry.eq(delayed(m, entry, late, name=f"entry{context}")),
+            ]
         self._add_accounts(m, sequencer, scalars)
         return m
 

@@ -11,6 +11,7 @@ from amaranth.lib.wiring import In, Out
 
 from acceltran.arch.config import AcceleratorConfig
 from acceltran.arch.registers import COUNTERS, ErrorCause
+from acceltran.arch.threshold_curve import TABLE_ADDRESS_BITS
 from acceltran.cluster import Cluster
 from acceltran.control.command_decoder import CommandDecoder
 from acceltran.control.command_queue import CommandQueue
@@ -20,12 +21,14 @@ from acceltran.control.product_command import ProductCommand
 from acceltran.control.run_control import Failure
 from acceltran.control.scheduler import BODY_WIDTHS, QUEUES, Scheduler
 from acceltran.control.semaphores import Semaphores
+from acceltran.control.threshold_control import ThresholdControl
 from acceltran.control.vector_engine import VectorEngine
 from acceltran.library import SharedComponent
 from acceltran.memory.axi4 import ADDRESS_BITS, Axi4
 from acceltran.memory.dma import Dma
 from acceltran.memory.tile_walker import COMMANDS
 from acceltran.memory.vector_buffer import VectorBuffer
+from acceltran.pe import CONTEXTS
 
 __all__ = ["Core", "counter_widths"]
 
@@ -86,6 +89,8 @@ class Core(SharedComponent):
     completed : ``Out(range(6))``
         Commands completed in this cycle.
     increments : one ``Out`` for each counter but ``cycles``
+    table_address, table_write, table_data, table_value
+        Host's access to the threshold table; see ``ThresholdControl``.
     axi : ``Out(Axi4(axi_data_bits))``
     """
 
@@ -102,6 +107,10 @@ class Core(SharedComponent):
     progress: Signal
     completed: Signal
     increments: Any
+    table_address: Signal
+    table_write: Signal
+    table_data: Signal
+    table_value: Signal
     axi: Any
 
     def __init__(self, *, config: AcceleratorConfig):
@@ -128,6 +137,10 @@ class Core(SharedComponent):
                     name: Out(width) for name, width in counter_widths(config) if name != "cycles"
                 })
             ),
+            "table_address": In(TABLE_ADDRESS_BITS),
+            "table_write": In(1),
+            "table_data": In(32),
+            "table_value": Out(32),
             "axi": Out(Axi4(config.memory.axi_data_bits)),
         })
 
@@ -149,6 +162,9 @@ class Core(SharedComponent):
             streams=config.array.streams,
         )
         m.submodules.scheduler = scheduler = Scheduler(fmt=fmt)
+        m.submodules.threshold_control = thresholds = ThresholdControl(
+            fmt=fmt, most=(*[pes * tile] * CONTEXTS, tile)
+        )
         m.submodules.semaphores = semaphores = Semaphores(sources=len(QUEUES) + 1)
         queues: dict[str, CommandQueue] = {}
         for name in QUEUES:
@@ -196,6 +212,20 @@ class Core(SharedComponent):
             scheduler.idle.eq(reduce(lambda a, b: a & b, (q.idle for q in queues.values()))),
             self.ended.eq(scheduler.done),
             self.quiet.eq(dma.quiet),
+        ]
+        wiring.connect(m, scheduler.orders, thresholds.orders)
+        m.d.comb += [
+            scheduler.answer.eq(thresholds.answer),
+            scheduler.settled.eq(thresholds.settled),
+            thresholds.settle.eq(scheduler.settle),
+            *(
+                getattr(thresholds, f"kept{n}").eq(kept)
+                for n, kept in enumerate([*cluster.kept, vector.kept])
+            ),
+            thresholds.host_address.eq(self.table_address),
+            thresholds.host_write.eq(self.table_write),
+            thresholds.host_data.eq(self.table_data),
+            self.table_value.eq(thresholds.host_value),
         ]
         wiring.connect(m, dma.fetched, decoder.i)
         wiring.connect(m, decoder.o, scheduler.i)

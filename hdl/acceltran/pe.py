@@ -86,6 +86,8 @@ class ProcessingElement(SharedComponent):
         Results.
     saturated : ``Out(range(2 * tile + 1))``
         What the ``Epilogue`` says of the vector taken from ``o`` in the cycle before.
+    kept : ``Out(range(tile + 1)).array(2)``
+        By context: elements that were kept of the vector taken from ``o`` in the cycle before.
     issued : ``Out(range(lanes + 1))``
         Lanes that issued products, some cycles ago.
     effectual_products : ``Out(range(lanes * tile + 1))``
@@ -109,6 +111,7 @@ class ProcessingElement(SharedComponent):
     rows: list[stream.Interface]
     o: stream.Interface
     saturated: Signal
+    kept: list[Signal]
     issued: Signal
     effectual_products: Signal
     reading: Signal
@@ -163,6 +166,7 @@ class ProcessingElement(SharedComponent):
             "rows": In(stream.Signature(FinishedRow())).array(streams),
             "o": Out(stream.Signature(BufferWrite(fmt, tile))),
             "saturated": Out(range(2 * tile + 1)),
+            "kept": Out(range(tile + 1)).array(CONTEXTS),
             "issued": Out(range(lanes + 1)),
             "effectual_products": Out(range(lanes * tile + 1)),
             "reading": Out(1),
@@ -314,7 +318,8 @@ class ProcessingElement(SharedComponent):
             fmt=self.fmt, tile=self.tile, inner=self.inner, tag_width=ADDRESS_WIDTH
         )
         for name, _ in EpilogueParameters(self.fmt):
-            m.d.comb += getattr(epilogue, name).eq(parameters[name])
+            if name != "entry":
+                m.d.comb += getattr(epilogue, name).eq(parameters[name])
         m.d.comb += [
             epilogue.i.valid.eq(drain.o.valid),
             epilogue.i.payload.sums.eq(drain.o.payload.sums),
@@ -327,4 +332,8 @@ class ProcessingElement(SharedComponent):
             epilogue.o.ready.eq(self.o.ready),
         ]
         taken = epilogue.o.valid & epilogue.o.ready
-        m.d.sync += self.saturated.eq(Mux(taken, epilogue.o.payload.saturated, 0))
+        kept = Mux(taken, count_ones(epilogue.o.payload.vector.keep), 0)
+        m.d.sync += [
+            self.saturated.eq(Mux(taken, epilogue.o.payload.saturated, 0)),
+            *(count.eq(Mux(drain.context == c, kept, 0)) for c, count in enumerate(self.kept)),
+        ]

@@ -30,6 +30,7 @@ from acceltran_sim.rtl.simulator import SimulationError, SimulationResult, simul
 __all__ = [
     "EncoderRun",
     "check_outcome",
+    "compare",
     "prepare",
     "ready_simulator",
     "run_encoder",
@@ -109,7 +110,7 @@ def run_encoder(
         raw, counters = _simulate(config, program, seed, stall)
     golden = _golden(encoder, job)
     if raw is not None:
-        _compare(raw, golden.raw)
+        compare(raw, golden.raw)
     saturated = {"input": clipped} if clipped else {}
     return EncoderRun(
         raw=golden.raw,
@@ -205,12 +206,15 @@ def _simulate(
     return raw, result.counters
 
 
-def _compare(raw: npt.NDArray[np.int32], golden: npt.NDArray[np.int32]) -> None:
+def compare(
+    raw: npt.NDArray[np.int32], golden: npt.NDArray[np.int32], *, first_element: int = 0
+) -> None:
+    """Raise InternalError unless both are equal; batch elements count from ``first_element``."""
     differ = np.argwhere(raw != golden)
     if len(differ):
         b, row, column = (int(index) for index in differ[0])
         raise InternalError(
             f"RTL and golden models differ in {len(differ)} of {golden.size} values, the first at"
-            f" batch {b}, row {row}, column {column}: {raw[b, row, column]}, not"
+            f" batch {first_element + b}, row {row}, column {column}: {raw[b, row, column]}, not"
             f" {golden[b, row, column]}"
         )

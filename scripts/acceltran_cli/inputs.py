@@ -5,15 +5,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from acceltran.arch.commands import ThresholdMode
 from acceltran.arch.fixed_point import FixedPoint
 from acceltran_cli.progress import stage
 from acceltran_sim.errors import InputError
 from acceltran_sim.golden.encoder import QuantizedEncoder
-from acceltran_sim.models.encoder_model import load_model
+from acceltran_sim.models.encoder_model import EncoderModel, load_model
+from acceltran_sim.program.curves import fit_curves, load_curves
 from acceltran_sim.program.job import Job, load_job
 from acceltran_sim.program.quantize import quantize_model
+from acceltran_sim.program.threshold_plan import ThresholdPlan
 
-__all__ = ["check_folder", "check_output", "check_pruning", "load_run"]
+__all__ = [
+    "check_folder",
+    "check_output",
+    "check_pruning",
+    "load_calibration",
+    "load_controlled_run",
+    "load_run",
+]
 
 
 def check_pruning(threshold: float | None, sparsity: float | None) -> None:
@@ -66,15 +76,7 @@ def load_run(
 ) -> tuple[QuantizedEncoder, Job]:
     """Read model, input and calibration, and quantise the model."""
     check_pruning(threshold, sparsity)
-    with stage("Reading the model"):
-        model = load_model(folder)
-    job = load_job(inputs, hidden_size=model.config.hidden)
-    reference = job
-    if calibration is not None:
-        try:
-            reference = load_job(calibration, hidden_size=model.config.hidden)
-        except InputError as error:
-            raise InputError(f"Calibration: {error}") from None
+    model, job, reference = _load(folder, inputs, calibration)
     with stage("Choosing scales"):
         encoder = quantize_model(
             model,
@@ -85,3 +87,43 @@ def load_run(
             layers=layers,
         )
     return encoder, job
+
+
+def load_controlled_run(
+    folder: str,
+    inputs: str,
+    *,
+    fmt: FixedPoint,
+    calibration: str | None,
+    curves: str | None,
+    sparsity: float,
+    mode: ThresholdMode,
+    layers: int | None,
+) -> tuple[ThresholdPlan, Job]:
+    """The same for thresholds that the machine finds; curves from a file, or fitted here."""
+    model, job, reference = _load(folder, inputs, calibration)
+    with stage("Choosing scales"):
+        encoder = quantize_model(model, reference, fmt=fmt, layers=layers)
+    depth = len(encoder.layers)
+    if curves is not None:
+        fitted = load_curves(curves, model.config, layers=depth)
+    else:
+        with stage("Fitting curves"):
+            fitted = fit_curves(model, reference, layers=depth)
+    return ThresholdPlan(encoder=encoder, curves=fitted, sparsity=sparsity, mode=mode), job
+
+
+def load_calibration(path: str, model: EncoderModel) -> Job:
+    """Read the input of a calibration run."""
+    try:
+        return load_job(path, hidden_size=model.config.hidden)
+    except InputError as error:
+        raise InputError(f"Calibration: {error}") from None
+
+
+def _load(folder: str, inputs: str, calibration: str | None) -> tuple[EncoderModel, Job, Job]:
+    """Model, input, and input of the calibration run."""
+    with stage("Reading the model"):
+        model = load_model(folder)
+    job = load_job(inputs, hidden_size=model.config.hidden)
+    return model, job, job if calibration is None else load_calibration(calibration, model)

@@ -20,6 +20,7 @@ from acceltran_cli.failures import InternalError, MachineError
 from acceltran_cli.generate import generate
 from acceltran_cli.options import nearest, parameter_name
 from acceltran_cli.presets import presets
+from acceltran_cli.profile import profile
 from acceltran_cli.run import run
 from acceltran_sim.errors import InputError
 
@@ -49,7 +50,7 @@ def cli(ctx: click.Context, traceback: bool) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (run, generate, presets, classify, disasm, bench, demo):
+for command in (run, generate, presets, profile, classify, disasm, bench, demo):
     cli.add_command(command)
 
 

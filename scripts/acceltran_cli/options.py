@@ -15,6 +15,7 @@ __all__ = [
     "Integer",
     "Real",
     "choose_config",
+    "control_options",
     "inputs_option",
     "memory_latency_option",
     "model_options",
@@ -189,6 +190,26 @@ pruning_options = _together(
         type=Real(),
         metavar="R",
         help="Instead of a threshold: zero the part R of each tensor, 0 <= R < 1.",
+    ),
+)
+
+control_options = _together(
+    click.option(
+        "--closed-loop",
+        is_flag=True,
+        help="With --sparsity: the machine finds the thresholds. Each batch element is a job of its"
+        " own, after which every threshold moves towards the sparsity.",
+    ),
+    click.option(
+        "--open-loop",
+        is_flag=True,
+        help="With --sparsity: jobs as with --closed-loop, thresholds from the curves alone.",
+    ),
+    click.option(
+        "--curves",
+        metavar="CURVES.json",
+        help="With --closed-loop or --open-loop: what acceltran profile wrote; default: curves"
+        " fitted to the calibration.",
     ),
 )
 

@@ -7,11 +7,14 @@ from typing import Any
 import click
 import numpy as np
 
+from acceltran.arch.commands import ThresholdMode
+from acceltran_cli.controlled_run import run_controlled
 from acceltran_cli.encoder_run import run_encoder
-from acceltran_cli.inputs import check_output, load_run
+from acceltran_cli.inputs import check_output, check_pruning, load_controlled_run, load_run
 from acceltran_cli.options import (
     Choice,
     choose_config,
+    control_options,
     inputs_option,
     model_options,
     preset_option,
@@ -19,7 +22,8 @@ from acceltran_cli.options import (
     rtl_options,
     set_option,
 )
-from acceltran_cli.summary import report, table
+from acceltran_cli.summary import control_report, control_table, report, table
+from acceltran_sim.errors import InputError
 from acceltran_sim.program.job import result_arrays, write_arrays
 from acceltran_sim.program.products import check_order
 
@@ -47,6 +51,7 @@ Examples:
 @inputs_option
 @click.option("-o", "--output", required=True, metavar="Y.npz", help="File to write.")
 @pruning_options
+@control_options
 @model_options
 @set_option
 @rtl_options
@@ -59,6 +64,9 @@ def run(
     output: str,
     threshold: float | None,
     sparsity: float | None,
+    closed_loop: bool,
+    open_loop: bool,
+    curves: str | None,
     calibration: str | None,
     layers: int | None,
     order: str,
@@ -76,16 +84,22 @@ def run(
     check_order(order)
     path = Path(output)
     check_output(path)
-    encoder, job = load_run(
-        model,
-        inputs,
-        fmt=config.fmt,
-        calibration=calibration,
-        threshold=threshold,
-        sparsity=sparsity,
-        layers=layers,
-    )
-    result = run_encoder(config, encoder, job, backend=backend, order=order, seed=seed, stall=stall)
+    mode = _mode(sparsity, closed_loop=closed_loop, open_loop=open_loop, curves=curves)
+    check_pruning(threshold, sparsity)
+    files: dict[str, Any] = {"fmt": config.fmt, "calibration": calibration, "layers": layers}
+    how: dict[str, Any] = {"backend": backend, "order": order, "seed": seed, "stall": stall}
+    controlled = plan = None
+    if mode is None:
+        encoder, job = load_run(model, inputs, threshold=threshold, sparsity=sparsity, **files)
+        result = run_encoder(config, encoder, job, **how)
+    else:
+        assert sparsity is not None
+        plan, job = load_controlled_run(
+            model, inputs, curves=curves, sparsity=sparsity, mode=mode, **files
+        )
+        encoder = plan.encoder
+        controlled = run_controlled(config, plan, job, **how)
+        result = controlled.run
     arrays: dict[str, Any] = dict(result_arrays(result.raw, result.exponent))
     if result.counters is not None:
         counters = {**result.counters, "products_dense": result.products_dense}
@@ -104,6 +118,7 @@ def run(
             "hidden": hidden,
             "layers": depth,
             **report(config, result),
+            **(control_report(plan, controlled) if plan and controlled else {}),
             "output": output,
         }
         click.echo(json.dumps(content, indent=2))
@@ -112,4 +127,22 @@ def run(
     fmt = f"{config.datapath.int_bits}.{config.datapath.frac_bits}"
     click.echo(f"{batch} x {sequence} x {hidden}, {layers_text}, {backend}, {preset_name}, {fmt}")
     click.echo("\n".join(table(config, result)))
+    if plan and controlled:
+        click.echo("\n".join(control_table(plan, controlled)))
     click.echo(f"{'output':<12} {output}")
+
+
+def _mode(
+    sparsity: float | None, *, closed_loop: bool, open_loop: bool, curves: str | None
+) -> ThresholdMode | None:
+    """How the machine finds thresholds; None: it is given them."""
+    if closed_loop and open_loop:
+        raise InputError("--closed-loop must not be given with --open-loop")
+    if not (closed_loop or open_loop):
+        if curves is not None:
+            raise InputError(f"--curves {curves} must be given with --closed-loop or --open-loop")
+        return None
+    if sparsity is None:
+        name = "--closed-loop" if closed_loop else "--open-loop"
+        raise InputError(f"{name} must be given with --sparsity")
+    return ThresholdMode.CLOSED_LOOP if closed_loop else ThresholdMode.CURVE

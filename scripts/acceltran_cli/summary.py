@@ -2,10 +2,13 @@
 
 from typing import Any
 
+from acceltran.arch.commands import ThresholdMode
 from acceltran.arch.config import AcceleratorConfig
+from acceltran_cli.controlled_run import ControlledRun
 from acceltran_cli.encoder_run import EncoderRun
+from acceltran_sim.program.threshold_plan import ThresholdPlan
 
-__all__ = ["CLOCK_HZ", "report", "table"]
+__all__ = ["CLOCK_HZ", "control_report", "control_table", "report", "table"]
 
 CLOCK_HZ = 700_000_000
 """Clock that times are given for: the paper's."""
@@ -60,3 +63,26 @@ def table(config: AcceleratorConfig, run: EncoderRun) -> list[str]:
     if run.counters is not None:
         rows.append(("check", "RTL = golden, bit for bit"))
     return [f"{name:<12} {text}" for name, text in rows]
+
+
+def control_report(plan: ThresholdPlan, controlled: ControlledRun) -> dict[str, Any]:
+    """What jobs in turn achieved, for JSON."""
+    return {
+        "threshold_mode": ThresholdMode(plan.mode).name.lower(),
+        "sparsity_target": plan.sparsity,
+        "sparsity": {
+            site: {"all": achieved.all_jobs, "last_half": achieved.last_half}
+            for site, achieved in controlled.sparsity.items()
+        },
+    }
+
+
+def control_table(plan: ThresholdPlan, controlled: ControlledRun) -> list[str]:
+    """The same as lines of text: a site a line, its layers side by side."""
+    lines = [f"{'sparsity':<12} of the last half of the jobs (of all), target {plan.sparsity:.1%}"]
+    by_site: dict[str, list[str]] = {}
+    for name, achieved in controlled.sparsity.items():
+        site = name.split(".")[1]
+        text = f"{achieved.last_half:.1%} ({achieved.all_jobs:.1%})"
+        by_site.setdefault(site, []).append(text)
+    return lines + [f"  {site:<15} {', '.join(texts)}" for site, texts in by_site.items()]

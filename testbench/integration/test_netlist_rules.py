@@ -4,6 +4,8 @@
 import pytest
 
 from acceltran.arch.fixed_point import FixedPoint
+from acceltran.control.kept_counter import KeptCounter
+from acceltran.control.threshold_control import ThresholdControl
 from acceltran.control.vector_engine import VectorEngine
 from acceltran.library import Library
 from acceltran.lint_waivers import LINT_WAIVERS
@@ -37,7 +39,11 @@ endmodule
 
 # Units without streams, which have no contract to prove, and those with a proof of their own.
 MORE_UNITS = {
+    "kept_counter": lambda: KeptCounter(most=16, width=28),
     "ram": lambda: Ram(width=20, depth=100),
+    "threshold_control": lambda: ThresholdControl(
+        fmt=FixedPoint(int_bits=4, frac_bits=16), most=(32, 16)
+    ),
     "vector_engine": lambda: VectorEngine(
         fmt=FixedPoint(int_bits=4, frac_bits=8), tile=4, width=2, sequence=24, hidden=16, units=2
     ),

@@ -45,7 +45,7 @@ LEGAL = {
     },
     Opcode.SOFTMAX: {"rows": 3, "blocks": 32, "keys": 512},
     Opcode.LAYERNORM: {"rows": 1, "blocks": 32, "columns": 500, "epsilon": 1, "beta_shift": 31},
-    Opcode.THRESHOLD: {"index": 127, "value": 0xFFFFFF},
+    Opcode.THRESHOLD: {"index": 127, "value": 0xFFFFFF, "mode": 2, "gain": 0xFFFF},
     Opcode.END: {},
 }
 ILLEGAL = [
@@ -69,6 +69,7 @@ ILLEGAL = [
     (Opcode.SOFTMAX, {"blocks": 0}),
     (Opcode.SOFTMAX, {"blocks": 33}),
     (Opcode.SOFTMAX, {"blocks": 2, "keys": 33}),
+    (Opcode.THRESHOLD, {"mode": 3}),
     (Opcode.LAYERNORM, {"rows": 0}),
     (Opcode.LAYERNORM, {"blocks": 33}),
     (Opcode.LAYERNORM, {"columns": 513}),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from acceltran.arch.activation import Activation
+from acceltran.arch.commands import THRESHOLDS
 from acceltran.arch.fixed_point import FixedPoint
 from acceltran.compute.drain import FinishedRow
 from acceltran.compute.epilogue_parameters import EpilogueParameters
@@ -73,7 +74,7 @@ class Bench:
         self.source = StreamSource(dut, "scalars", pace=source_pace)
         self.rows = StreamSource(dut, "rows")
         self.sink = StreamSink(dut, "o", pace=sink_pace)
-        self.counts = {"saturated": 0, "issued": 0, "effectual_products": 0}
+        self.counts = {"saturated": 0, "kept": 0, "issued": 0, "effectual_products": 0}
         self.expected = dict(self.counts)
         dut.tile_write__valid.value = 0
         dut.bias_write__valid.value = 0
@@ -138,6 +139,7 @@ class Bench:
             "gelu_output_shift": int(rng.integers(0, 3)),
             "threshold": int(rng.integers(0, self.fmt.highest // 8)),
         }
+        entry = {"entry": int(rng.integers(THRESHOLDS))}
         on = [lane for lane in range(lanes) if enable >> lane & 1]
         sums = exact_sums(a.reshape(rows, -1), b.reshape(len(b), -1), fmt=self.fmt)
         sums = sums.reshape(rows, lanes, TILE)[:, on]
@@ -146,11 +148,12 @@ class Bench:
         )
         pairs = (a.reshape(rows, -1) != 0).astype(int) @ (b[:, on] != 0).reshape(len(b), -1)
         self.expected["saturated"] += saturated
+        self.expected["kept"] += int(keep.sum())
         self.expected["effectual_products"] += int(pairs.sum())
         self.expected["issued"] += int(np.count_nonzero(a)) * len(on)
 
         dut.lane_enable.value = enable
-        dut.parameters.value = pack_fields(EpilogueParameters(self.fmt), given)
+        dut.parameters.value = pack_fields(EpilogueParameters(self.fmt), given | entry)
         base = int(rng.integers(0, 2**16)) * self.pes
         stride = lanes * self.pes
         check = cocotb.start_soon(self._check(values, keep, on, base, stride))

@@ -54,8 +54,9 @@ class Work:
         lanes, pes = parameters()["lanes"], parameters()["pes"]
         self.command = command
         self.order = threshold << ProductCommand().size | pack_fields(ProductCommand(), command)
-        names = [name for name, _ in EpilogueParameters(FORMAT) if name != "threshold"]
-        settings = {name: command[name] for name in names} | {"threshold": threshold}
+        given = {"threshold": threshold, "entry": command["threshold"]}
+        names = [name for name, _ in EpilogueParameters(FORMAT) if name not in given]
+        settings = {name: command[name] for name in names} | given
         self.settings = pack_fields(EpilogueParameters(FORMAT), settings)
         self.tiles = []
         last = command["c_first"] + command["columns"]

@@ -37,6 +37,7 @@ async def begin(dut) -> Any:
         dut[name].value = 0
     dut.commands_done.value = 0
     dut.total.value = 0
+    dut.table_value.value = 0
     master = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "bus_"), dut.clk, dut.rst)
     await start(dut)
     await dut.clk.rising_edge
@@ -73,7 +74,8 @@ async def keeps_what_is_written(dut, stalls):
     master = await begin(dut)
     if stalls:
         pause(master)
-    names = [r.name for r in map_.REGISTERS if r.access == "RW" and r.name != "CONTROL"]
+    others = ("CONTROL", "THRESHOLD_DATA")
+    names = [r.name for r in map_.REGISTERS if r.access == "RW" and r.name not in others]
     values = {name: random.getrandbits(32) for name in names}
     for name, value in values.items():
         await write(master, name, value)
@@ -110,6 +112,40 @@ async def reads_constants_and_inputs(dut):
 
 
 @cocotb.test()
+@cocotb.parametrize(stalls=[False, True])
+async def opens_a_window_on_the_threshold_table(dut, stalls):
+    """Writes go to one word after the other; a read shows the word at the address."""
+    master = await begin(dut)
+    if stalls:
+        pause(master)
+    table: dict[int, int] = {}
+
+    async def serve():
+        while True:
+            await dut.clk.rising_edge
+            address = dut.table_address.value.to_unsigned()
+            if dut.table_write.value:
+                table[address] = dut.table_data.value.to_unsigned()
+            dut.table_value.value = table.get(address, 0)
+
+    server = cocotb.start_soon(serve())
+    values = {place: random.getrandbits(32) for place in (*range(64, 70), *range(128, 131))}
+    for place, value in values.items():
+        if place - 1 not in values:
+            await write(master, "THRESHOLD_ADDRESS", place)
+        await write(master, "THRESHOLD_DATA", value)
+    assert await read(master, "THRESHOLD_ADDRESS") == 131
+    assert table == values
+    for place, value in values.items():
+        await write(master, "THRESHOLD_ADDRESS", place)
+        assert await read(master, "THRESHOLD_DATA") == value
+        assert await read(master, "THRESHOLD_ADDRESS") == place + 1
+    await write(master, "THRESHOLD_ADDRESS", 64)
+    assert [await read(master, "THRESHOLD_DATA") for _ in range(6)] == list(values.values())[:6]
+    server.cancel()
+
+
+@cocotb.test()
 async def honours_byte_strobes(dut):
     """A narrow write leaves the other bytes of a register alone."""
     master = await begin(dut)
@@ -122,7 +158,7 @@ async def honours_byte_strobes(dut):
 async def refuses_unknown_addresses(dut):
     """SLVERR for an address that is no register, either way."""
     master = await begin(dut)
-    for address in (0x01C, 0x050, map_.COUNTER_BASE + 8 * COUNTERS, 0xFFC):
+    for address in (0x01C, 0x058, map_.COUNTER_BASE + 8 * COUNTERS, 0xFFC):
         assert (await master.read(address, 4)).resp == SLVERR
         assert (await master.write(address, bytes(4))).resp == SLVERR
 

@@ -16,14 +16,16 @@ from acceltran.arch.commands import (
     THRESHOLDS,
     WAITS,
     Opcode,
+    ThresholdMode,
     encode,
 )
 from acceltran.arch.fixed_point import FixedPoint
 from acceltran.control.command_layout import command_layout
 from acceltran.control.command_word import CommandWord, QueuedCommand
 from acceltran.control.scheduler import Scheduler
+from acceltran.control.threshold_control import ThresholdAnswer
 from testbench.harness.simulate import parameters, simulate, start
-from testbench.harness.streams import StreamSource
+from testbench.harness.streams import StreamSink, StreamSource
 
 QUEUE_OF = {
     Opcode.LOAD: "load",
@@ -33,6 +35,7 @@ QUEUE_OF = {
     Opcode.LAYERNORM: "vector",
 }
 PRUNED = (Opcode.MATMUL, Opcode.SOFTMAX, Opcode.LAYERNORM)
+FORMATS = {4 + f: FixedPoint(int_bits=4, frac_bits=f) for f in (8, 16)}
 COUNT_MASK = (1 << SEMAPHORE_COUNT_BITS) - 1
 
 
@@ -50,9 +53,11 @@ def test_scheduler(frac_bits, request):
 
 
 def random_fields(opcode: Opcode, **given: int) -> dict[str, int]:
-    """Every field of a command that waits for nothing; those not given are random."""
+    """Every field of a command that waits for nothing, its threshold fixed; else random."""
     layout = (*HEADER, *BODIES[opcode])
     fields = {f.name: random.randint(0, f.mask) for f in layout if f.name != "opcode"}
+    if opcode is Opcode.THRESHOLD:
+        fields["mode"] = ThresholdMode.FIXED
     return {**fields, **{f"wait{n}_enable": 0 for n in range(WAITS)}, **given}
 
 
@@ -117,6 +122,9 @@ class Bench:
         dut.clear.value = 0
         dut.stop.value = 0
         dut.idle.value = 1
+        dut.settled.value = 1
+        dut.answer.value = 0
+        dut.orders__ready.value = 0
 
     def set_counts(self) -> None:
         self.dut.counts.value = sum(
@@ -242,6 +250,73 @@ async def saturates_thresholds(dut):
         (Opcode.END, random_fields(Opcode.END)),
     ]
     await bench.run(program)
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.parametrize(delay=[1, 9])
+async def asks_for_thresholds(dut, delay):
+    """A threshold with a curve is what the answer says; the next command sees it."""
+    bench = Bench(dut)
+    await bench.start()
+    width = parameters()["width"]
+    modes = [random.choice(list(ThresholdMode)) for _ in range(12)]
+    asked = [random_fields(Opcode.THRESHOLD, index=n, mode=mode) for n, mode in enumerate(modes)]
+    answers = [random.getrandbits(width) for _ in modes]
+
+    async def answer():
+        for fields, value in zip(asked, answers, strict=True):
+            if fields["mode"] == ThresholdMode.FIXED:
+                continue
+            orders = StreamSink(dut, "orders", pace=0.5)
+            layout = command_layout(Opcode.THRESHOLD)
+            expected = layout.const({f.name: fields[f.name] for f in BODIES[Opcode.THRESHOLD]})
+            assert await orders.get() == expected.as_bits()
+            await bench.cycles_pass(delay - 1)
+            dut.answer.value = (
+                ThresholdAnswer(FORMATS[width]).const({"valid": 1, "value": value}).as_bits()
+            )
+            await dut.clk.rising_edge
+            dut.answer.value = 0
+
+    answerer = cocotb.start_soon(answer())
+    program = []
+    known = []
+    for n, (fields, value) in enumerate(zip(asked, answers, strict=True)):
+        program += [
+            (Opcode.THRESHOLD, fields),
+            (Opcode.SOFTMAX, random_fields(Opcode.SOFTMAX, threshold=n)),
+        ]
+        fixed = fields["mode"] == ThresholdMode.FIXED
+        known += [(Opcode.THRESHOLD, fields if fixed else {**fields, "value": value}), program[-1]]
+    driver = cocotb.start_soon(bench.put(program))
+    await bench.until(len(program))
+    assert bench.events == model(known)
+    await driver
+    await answerer
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+async def ends_when_loops_are_settled(dut):
+    """Settle rises when all queues are idle; END is executed in the first cycle of settled."""
+    bench = Bench(dut)
+    await bench.start()
+    dut.idle.value = 0
+    dut.settled.value = 0
+    driver = cocotb.start_soon(bench.put([(Opcode.END, random_fields(Opcode.END))]))
+    for _ in range(30):
+        await dut.clk.rising_edge
+        assert not dut.settle.value
+    dut.idle.value = 1
+    await dut.clk.rising_edge
+    for _ in range(30):
+        assert dut.settle.value
+        await dut.clk.rising_edge
+    assert not bench.events
+    dut.settled.value = 1
+    await bench.cycles_pass(2)
+    assert len(bench.events) == 1
+    assert not dut.settle.value
+    await driver
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")

@@ -22,6 +22,7 @@ __all__ = [
     "CommandField",
     "Opcode",
     "OperandSource",
+    "ThresholdMode",
     "decode",
     "encode",
 ]
@@ -59,6 +60,17 @@ class OperandSource(enum.IntEnum):
     """Activation buffer, row k of the operand is a row of the tensor."""
     ACTIVATION_TRANSPOSED = 2
     """Activation buffer, column j of the operand is row j of the tensor."""
+
+
+class ThresholdMode(enum.IntEnum):
+    """Where a threshold comes from."""
+
+    FIXED = 0
+    """The command's value."""
+    CURVE = 1
+    """The entry's curve, at the command's target."""
+    CLOSED_LOOP = 2
+    """The entry's curve, at a position that moves from program to program towards the target."""
 
 
 @dataclass(frozen=True)
@@ -196,6 +208,17 @@ BODIES: Mapping[Opcode, tuple[CommandField, ...]] = {
         _BODY,
         ("index", 7, "Entry of the threshold table"),
         ("value", 24, "Raw threshold; the largest magnitude and more prune all"),
+        (
+            "mode",
+            2,
+            "0: fixed, the value; 1: curve, at the target; 2: closed loop, at its place",
+        ),
+        ("target", 16, "Curve, closed loop: sparsity, in units of 2^-16"),
+        ("scale", 16, "Curve, closed loop: factor from the curve to the threshold"),
+        ("scale_shift", 5, "Right shift of curve times scale"),
+        ("elements", 28, "Closed loop: valid elements of the matrix that the entry prunes"),
+        ("gain", 16, "Closed loop: how far the position moves for each element pruned wrongly"),
+        ("gain_shift", 6, "Closed loop: right shift of error times gain, less 1"),
     ),
     Opcode.END: (),
 }

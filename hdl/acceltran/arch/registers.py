@@ -108,6 +108,18 @@ def _map() -> tuple[Register, ...]:
         (0x044, "ERROR_CAUSE", "RO", "Why the machine stopped; sticky until soft reset"),
         (0x048, "ERROR_COMMAND", "RO", "Index of the command that failed"),
         (0x04C, "COMMANDS_DONE", "RO", "Commands completed since the start"),
+        (
+            0x050,
+            "THRESHOLD_ADDRESS",
+            "RW",
+            "Word of the threshold table: point 5:0 of entry 12:6, or if bit 13, position of 6:0",
+        ),
+        (
+            0x054,
+            "THRESHOLD_DATA",
+            "RW",
+            "That word; an access advances THRESHOLD_ADDRESS by 1. Kept through any reset",
+        ),
     )
     return tuple(Register(name, address, access, doc) for address, name, access, doc in rows)
 

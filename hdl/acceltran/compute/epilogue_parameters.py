@@ -3,6 +3,7 @@
 from amaranth import unsigned
 from amaranth.lib import data
 
+from acceltran.arch.commands import THRESHOLDS
 from acceltran.arch.fixed_point import FixedPoint
 
 __all__ = ["EpilogueParameters"]
@@ -18,7 +19,9 @@ class EpilogueParameters(data.StructLayout):
     gelu_input_shift, gelu_output_shift : ``unsigned(5)``
         As in the command.
     threshold : ``unsigned(fmt.width)``
-        Entry of the threshold table that the command names.
+        Value of the entry of the threshold table that the command names.
+    entry : ``range(THRESHOLDS)``
+        That entry.
     """
 
     def __init__(self, fmt: FixedPoint):
@@ -29,4 +32,5 @@ class EpilogueParameters(data.StructLayout):
             "gelu_input_shift": unsigned(5),
             "gelu_output_shift": unsigned(5),
             "threshold": unsigned(fmt.width),
+            "entry": range(THRESHOLDS),
         })

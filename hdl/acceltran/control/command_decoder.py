@@ -9,7 +9,15 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from acceltran.arch.activation import Activation
-from acceltran.arch.commands import BODIES, COMMAND_BYTES, HEADER, LOOPS, Opcode, OperandSource
+from acceltran.arch.commands import (
+    BODIES,
+    COMMAND_BYTES,
+    HEADER,
+    LOOPS,
+    Opcode,
+    OperandSource,
+    ThresholdMode,
+)
 from acceltran.arch.layernorm_format import BETA_SHIFT_MAX
 from acceltran.control.command_word import COMMAND_INDEX_WIDTH, CommandWord
 from acceltran.library import SharedComponent
@@ -177,6 +185,8 @@ class CommandDecoder(SharedComponent):
                     ),
                 ),
             ]
+        if opcode is Opcode.THRESHOLD:
+            rules.append(f["mode"] <= max(ThresholdMode))
         if opcode is Opcode.SOFTMAX:
             rules += [
                 f["blocks"] <= self.sequence // tile,

@@ -282,9 +282,10 @@ class ProductSequencer(SharedComponent):
                     low.eq(offer.command.c_first - (offer.word << bank_bits)),
                     columns.eq(offer.command.columns),
                     settings.threshold.eq(threshold),
+                    settings.entry.eq(offer.command.threshold),
                 ]
                 for name, _ in EpilogueParameters(self.fmt):
-                    if name != "threshold":
+                    if name not in ("threshold", "entry"):
                         m.d.sync += settings[name].eq(offer.command[name])
                 with m.If(loops.tiles.valid):
                     m.next = "COLUMNS"

@@ -25,7 +25,8 @@ class RegisterFile(SharedComponent):
 
     Reads take ``LATENCY`` cycles from address to data, writes 2 from address and data to
     response; one of each at a time. Byte strobes are honoured. An address that is no register
-    answers SLVERR; writes to read-only registers are ignored.
+    answers SLVERR; writes to read-only registers are ignored. THRESHOLD_DATA is a window into the
+    threshold table, which every access moves on; it is written as a whole word.
 
     Parameters
     ----------
@@ -49,6 +50,13 @@ class RegisterFile(SharedComponent):
     counter : ``Out(range(counters))``
     total : ``In(64)``
         Value of ``counter``, a cycle later.
+    table_address : ``Out(32)``
+        THRESHOLD_ADDRESS.
+    table_write : ``Out(1)``
+        Strobe: write ``table_data`` there.
+    table_data : ``Out(32)``
+    table_value : ``In(32)``
+        The word there, at most ``LATENCY`` cycles later.
     interrupt : ``Out(1)``
     """
 
@@ -70,6 +78,10 @@ class RegisterFile(SharedComponent):
     commands_done: Signal
     counter: Signal
     total: Signal
+    table_address: Signal
+    table_write: Signal
+    table_data: Signal
+    table_value: Signal
     interrupt: Signal
 
     def __init__(self, *, constants: tuple[tuple[str, int], ...], counters: int):
@@ -97,6 +109,10 @@ class RegisterFile(SharedComponent):
             "commands_done": In(32),
             "counter": Out(range(max(2, counters))),
             "total": In(64),
+            "table_address": Out(32),
+            "table_write": Out(1),
+            "table_data": Out(32),
+            "table_value": In(32),
             "interrupt": Out(1),
         })
 
@@ -104,7 +120,11 @@ class RegisterFile(SharedComponent):
         m = Module()
         pending = Signal(2)  # the INTERRUPT register
         enable = Signal()
-        stored: dict[str, Any] = {"PROGRAM_COMMANDS": self.commands, "WATCHDOG": self.watchdog}
+        stored: dict[str, Any] = {
+            "PROGRAM_COMMANDS": self.commands,
+            "WATCHDOG": self.watchdog,
+            "THRESHOLD_ADDRESS": self.table_address,
+        }
         for name, (low, high) in PAIRS.items():
             pair = getattr(self, name)
             stored |= {low: pair[:32], high: pair[32:]}
@@ -128,7 +148,9 @@ class RegisterFile(SharedComponent):
         bits = Signal(32)
         m.d.comb += bits.eq(Cat(strobe.replicate(8) for strobe in strobes))
         cleared = Signal(2)
-        m.d.sync += [self.start.eq(0), self.soft_reset.eq(0)]
+        m.d.sync += [self.start.eq(0), self.soft_reset.eq(0), self.table_write.eq(0)]
+        with m.If(self.table_write):
+            m.d.sync += self.table_address.eq(self.table_address + 1)
         with m.If(write):
             m.d.sync += [
                 has_address.eq(0),
@@ -146,6 +168,8 @@ class RegisterFile(SharedComponent):
                         self.soft_reset.eq((data & map_.CONTROL_SOFT_RESET).any()),
                         enable.eq((data & map_.CONTROL_INTERRUPT_ENABLE).any()),
                     ]
+                with m.Case(map_.register_address("THRESHOLD_DATA") >> 2):
+                    m.d.sync += [self.table_write.eq(1), self.table_data.eq(data)]
                 with m.Case(map_.register_address("INTERRUPT") >> 2), m.If(strobes[0]):
                     m.d.comb += cleared.eq(data[:2])
         m.d.sync += pending.eq((pending & ~cleared) | Cat(self.finished, self.failed))
@@ -171,6 +195,7 @@ class RegisterFile(SharedComponent):
             "ERROR_CAUSE": self.error_cause,
             "ERROR_COMMAND": self.error_command,
             "COMMANDS_DONE": self.commands_done,
+            "THRESHOLD_DATA": self.table_value,
         }
         with m.If(wait == 3):
             m.d.sync += [
@@ -183,6 +208,8 @@ class RegisterFile(SharedComponent):
                 for name, value in values.items():
                     with m.Case(map_.register_address(name) >> 2):
                         m.d.sync += bus.rdata.eq(value)
+            with m.If(target[2:] == map_.register_address("THRESHOLD_DATA") >> 2):
+                m.d.sync += self.table_address.eq(self.table_address + 1)
             with m.If(self._is_counter(target)):
                 m.d.sync += bus.rdata.eq(Mux(target[2], frozen, self.total[:32]))
                 with m.If(~target[2]):

@@ -14,11 +14,13 @@ from acceltran.arch.commands import (
     THRESHOLDS,
     WAITS,
     Opcode,
+    ThresholdMode,
 )
 from acceltran.arch.fixed_point import FixedPoint
 from acceltran.control.command_layout import command_layout
 from acceltran.control.command_word import COMMAND_INDEX_WIDTH, CommandWord, QueuedCommand, body_of
 from acceltran.control.semaphores import SemaphoreSignal
+from acceltran.control.threshold_control import ThresholdAnswer
 from acceltran.control.wait_gate import WaitGate
 from acceltran.library import SharedComponent
 from acceltran.memory.ram import Ram
@@ -58,10 +60,11 @@ class Scheduler(SharedComponent):
 
     Commands are taken in program order. LOAD, STORE, MATMUL, SOFTMAX and LAYERNORM go to their
     queue, the pruning threshold looked up on the way; the queues check the waits. THRESHOLD and
-    END are executed here, after their own waits: END also waits until every queue is idle.
+    END are executed here, after their own waits: a THRESHOLD that is not fixed asks for its value,
+    and END waits until every queue is idle and then until all loops are settled.
 
-    Throughput is one command in ``DEAL_CYCLES`` when its queue has room, and one THRESHOLD whose
-    waits are met in ``EXECUTE_CYCLES``.
+    Throughput is one command in ``DEAL_CYCLES`` when its queue has room, and one fixed THRESHOLD
+    whose waits are met in ``EXECUTE_CYCLES``.
 
     Parameters
     ----------
@@ -77,8 +80,14 @@ class Scheduler(SharedComponent):
     counts : ``In(ArrayLayout(SEMAPHORE_COUNT_BITS, SEMAPHORES))``
     i : ``In(stream.Signature(CommandWord()))``
     load, store, product, vector : ``Out(stream.Signature(QueuedCommand(...)))``
+    orders : ``Out(stream.Signature(command_layout(Opcode.THRESHOLD)))``
+        Thresholds that are not fixed; each is answered before the next one.
+    answer : ``In(ThresholdAnswer(fmt))``
     idle : ``In(1)``
         All queues are idle.
+    settle : ``Out(1)``
+        All before END is complete; stays until ``settled`` or ``stop``.
+    settled : ``In(1)``
     signal : ``Out(SemaphoreSignal())``
         Of THRESHOLD commands.
     done : ``Out(1)``
@@ -102,7 +111,11 @@ class Scheduler(SharedComponent):
     store: stream.Interface
     product: stream.Interface
     vector: stream.Interface
+    orders: stream.Interface
+    answer: Any
     idle: Signal
+    settle: Signal
+    settled: Signal
     signal: Any
     done: Signal
     index: Signal
@@ -120,7 +133,11 @@ class Scheduler(SharedComponent):
                 name: Out(stream.Signature(QueuedCommand(BODY_WIDTHS[name], fmt.width)))
                 for name in QUEUES
             },
+            "orders": Out(stream.Signature(command_layout(Opcode.THRESHOLD))),
+            "answer": In(ThresholdAnswer(fmt)),
             "idle": In(1),
+            "settle": Out(1),
+            "settled": In(1),
             "signal": Out(SemaphoreSignal()),
             "done": Out(1),
             "index": Out(COMMAND_INDEX_WIDTH),
@@ -185,10 +202,13 @@ class Scheduler(SharedComponent):
                 with m.Case(opcode):
                     m.d.comb += entry.eq(bits[place.offset : place.offset + place.width])
         m.d.comb += table.read_address.eq(entry)
+        fixed = Signal()
         m.d.comb += [
+            fixed.eq(body.mode == ThresholdMode.FIXED),
             table.write_address.eq(body.index),
             # A larger value prunes all; it must not wrap.
             table.write_data.eq(body.value[:width] | body.value[width:].any().replicate(width)),
+            self.orders.payload.eq(body),
         ]
 
         def pass_on(target) -> None:
@@ -196,6 +216,7 @@ class Scheduler(SharedComponent):
             with m.If(target.ready):
                 m.next = "take"
 
+        execute = Signal()
         with m.FSM(init="take") as fsm:
             m.d.comb += self.ending.eq(~fsm.ongoing("take") & (header["opcode"] == Opcode.END))
             with m.State("take"):
@@ -224,18 +245,31 @@ class Scheduler(SharedComponent):
                     with m.Default():
                         m.d.comb += gate.i.valid.eq(1)
                         m.next = "wait"
-            with m.State("wait"):
-                with m.If(gate.o.valid & (~is_end | self.idle) & ~self.stop):
-                    m.d.comb += [gate.o.ready.eq(1), self.executed.eq(1)]
-                    with m.If(is_end):
-                        m.d.comb += self.done.eq(1)
+            with m.State("wait"), m.If(gate.o.valid & ~self.stop):
+                with m.If(is_end):
+                    m.d.comb += self.settle.eq(self.idle)
+                    with m.If(self.settle & self.settled):
+                        m.d.comb += [execute.eq(1), self.done.eq(1)]
                         m.next = "ended"
-                    with m.Else():
-                        m.d.comb += table.write_enable.eq(1)
-                        m.d.sync += written.bit_select(body.index, 1).eq(1)
-                        m.next = "take"
+                with m.Elif(fixed):
+                    m.d.comb += [execute.eq(1), table.write_enable.eq(1)]
+                    m.next = "take"
+                with m.Else():
+                    m.next = "ask"
+            with m.State("ask"):
+                m.d.comb += self.orders.valid.eq(1)
+                with m.If(self.orders.ready):
+                    m.next = "answer"
+            with m.State("answer"):
+                m.d.comb += table.write_data.eq(self.answer.value)
+                with m.If(self.answer.valid & ~self.stop):
+                    m.d.comb += [execute.eq(1), table.write_enable.eq(1)]
+                    m.next = "take"
             with m.State("ended"), m.If(self.clear):
                 m.next = "take"
+        m.d.comb += [self.executed.eq(execute), gate.o.ready.eq(execute)]
+        with m.If(table.write_enable):
+            m.d.sync += written.bit_select(body.index, 1).eq(1)
         with m.If(self.clear):
             m.d.sync += written.eq(0)
 

@@ -2,17 +2,19 @@
 
 from typing import Any
 
-from amaranth import Module, Signal, Value
+from amaranth import Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from acceltran.arch.fixed_point import FixedPoint
 from acceltran.control.command_word import QueuedCommand
+from acceltran.control.kept_counter import Kept
 from acceltran.control.layer_norm_engine import LayerNormEngine
 from acceltran.control.scheduler import VectorCommand
 from acceltran.control.softmax_engine import SoftmaxEngine
 from acceltran.library import SharedComponent
 from acceltran.memory.ports import BufferWrite, ReadPort
+from acceltran.numeric.count_ones import count_ones
 
 __all__ = ["VectorEngine"]
 
@@ -39,6 +41,8 @@ class VectorEngine(SharedComponent):
         Activation buffer: probabilities, normalised rows.
     saturated : ``Out(range(tile + 1))``
         Values that were clipped in this cycle.
+    kept : ``Out(Kept(tile))``
+        What was written in the cycle before.
     done : ``Out(1)``
         Strobe: a command is complete.
     """
@@ -48,6 +52,7 @@ class VectorEngine(SharedComponent):
     read_affine: Any
     writes: Any
     saturated: Signal
+    kept: Any
     done: Signal
 
     def __init__(
@@ -74,6 +79,7 @@ class VectorEngine(SharedComponent):
             "read_affine": In(ReadPort(fmt, tile)),
             "writes": Out(stream.Signature(BufferWrite(fmt, tile))).array(2),
             "saturated": Out(range(tile + 1)),
+            "kept": Out(Kept(tile)),
             "done": Out(1),
         })
 
@@ -114,8 +120,22 @@ class VectorEngine(SharedComponent):
                     softmax.i.valid.eq(self.i.valid),
                     self.i.ready.eq(softmax.i.ready),
                 ]
+        softmax_keep, norm_keep = (w.payload.vector.keep for w in (softmax.write, layer_norm.write))
+        softmax_taken, norm_taken = (w.valid & w.ready for w in (softmax.write, layer_norm.write))
+        keep = Mux(softmax_taken, softmax_keep, Mux(norm_taken, norm_keep, 0))
+        entry = Signal.like(self.kept.entry)
+        m.d.sync += [self.kept.entry.eq(entry), self.kept.count.eq(count_ones(keep))]
         with m.If(self.i.valid & self.i.ready):
-            m.d.sync += busy.eq(1)
+            m.d.sync += [
+                busy.eq(1),
+                entry.eq(
+                    Mux(
+                        command.layernorm,
+                        command.body.layernorm.threshold,
+                        command.body.softmax.threshold,
+                    )
+                ),
+            ]
         with m.Elif(self.done):
             m.d.sync += busy.eq(0)
         return m

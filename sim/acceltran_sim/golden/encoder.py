@@ -88,6 +88,8 @@ class QuantizedLayer:
     output_norm: Norm
     thresholds: Mapping[str, int]
     """Raw threshold of each of ``SITES``."""
+    controls: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """By site, fields of a THRESHOLD command that the machine finds the threshold with instead."""
     exponents: Mapping[str, int]
     """Scale of each activation tensor: raw integers stand for ``raw * 2 ** exponent``."""
 

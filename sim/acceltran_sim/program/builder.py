@@ -16,7 +16,7 @@ from acceltran_sim.program.steps import emit
 from acceltran_sim.program.vectors import pack_vectors, rows_to_vectors
 from acceltran_sim.program.weights import layer_pieces
 
-__all__ = ["DEFAULT_BASE", "build"]
+__all__ = ["DEFAULT_BASE", "build", "build_in_turn"]
 
 DEFAULT_BASE = 0x8000_0000
 """Address of the memory image unless told otherwise."""
@@ -53,11 +53,43 @@ def build(
     InputError
         For a job beyond the limits or the buffers of the machine.
     """
+    batch = slice(None)
+    return _build(config, [(encoder, batch)], raw, lengths, order, base)[0]
+
+
+def build_in_turn(
+    config: AcceleratorConfig,
+    encoders: Sequence[QuantizedEncoder],
+    raw: npt.NDArray[np.integer],
+    lengths: Sequence[int] | npt.NDArray[np.integer],
+    *,
+    order: str = DEFAULT_ORDER,
+    base: int = DEFAULT_BASE,
+) -> list[Program]:
+    """Build a program for each batch element, to be run one after the other in one memory.
+
+    Parameters are those of ``build``, except for ``encoders``: one for each batch element, which
+    differ in their thresholds only. All programs have the same image.
+    """
+    parts = [(encoder, slice(n, n + 1)) for n, encoder in enumerate(encoders)]
+    return _build(config, parts, raw, lengths, order, base)
+
+
+def _build(
+    config: AcceleratorConfig,
+    parts: Sequence[tuple[QuantizedEncoder, slice]],
+    raw: npt.NDArray[np.integer],
+    lengths: Sequence[int] | npt.NDArray[np.integer],
+    order: str,
+    base: int,
+) -> list[Program]:
+    """Programs of parts of the batch, in one image that holds the weights once."""
+    encoder = parts[0][0]
     if encoder.fmt != config.fmt:
         raise ValueError(f"Format of the encoder must be {config.fmt}, not {encoder.fmt}")
     check_order(order)
     first = encoder.layers[0]
-    batch, sequence, hidden = raw.shape
+    _, sequence, hidden = raw.shape
     sizes = {
         "hidden": first.hidden,
         "heads": first.heads,
@@ -65,40 +97,52 @@ def build(
     }
     check_limits(config, sequence=sequence, **sizes)
     shape = Shape.of(config, **sizes)
-    rows = tuple(int(length) for length in lengths)
     capacity = config.activation_vectors // config.array.clusters
-    groups = group_elements(shape, rows, capacity)
 
     image = Image(base)
-    valid = np.concatenate([raw[b, :length] for b, length in enumerate(rows)])
-    vectors = rows_to_vectors(valid, shape.tile)
-    input_address = image.append(pack_vectors(vectors, config))
+    rows = [tuple(int(length) for length in lengths[part]) for _, part in parts]
+    vectors = [
+        rows_to_vectors(
+            np.concatenate([x[:length] for x, length in zip(raw[part], valid, strict=True)]),
+            shape.tile,
+        )
+        for (_, part), valid in zip(parts, rows, strict=True)
+    ]
+    groups = [group_elements(shape, valid, capacity) for valid in rows]
+    inputs = [image.append(pack_vectors(part, config)) for part in vectors]
     layers = [
         layer_pieces(config, shape, layer, first=n == 0) for n, layer in enumerate(encoder.layers)
     ]
-    names = {piece: name for pieces in layers for name, parts in pieces.items() for piece in parts}
+    names = {piece: name for pieces in layers for name, cut in pieces.items() for piece in cut}
     addresses = {piece: image.append(pack_vectors(piece.vectors, config)) for piece in names}
-    output_address = image.reserve(vectors.shape[0] * shape.hidden_blocks * config.vector_bytes)
+    outputs = [
+        image.reserve(sum(valid) * shape.hidden_blocks * config.vector_bytes) for valid in rows
+    ]
 
-    builder = EncoderSteps(config, shape, order)
-    done = 0
-    for layout in groups:
-        offset = done * shape.hidden_blocks * config.vector_bytes
-        builder.add_group(
-            layout, encoder.layers, layers, input_address + offset, output_address + offset
+    programs = []
+    for n, (encoder, _) in enumerate(parts):
+        builder = EncoderSteps(config, shape, order)
+        offset = 0
+        for layout in groups[n]:
+            builder.add_group(
+                layout, encoder.layers, layers, inputs[n] + offset, outputs[n] + offset
+            )
+            offset += layout.rows * shape.hidden_blocks * config.vector_bytes
+        commands = tuple(emit(config, builder.steps, addresses))
+        programs.append((commands, image.append(encode_program(commands))))
+    content = image.content()
+    return [
+        Program(
+            config=config,
+            commands=commands,
+            base=base,
+            image=content,
+            program_address=address,
+            output_address=output,
+            lengths=valid,
+            sequence=sequence,
+            hidden=hidden,
+            weights={where: names[piece] for piece, where in addresses.items()},
         )
-        done += layout.rows
-    commands = tuple(emit(config, builder.steps, addresses))
-    program_address = image.append(encode_program(commands))
-    return Program(
-        config=config,
-        commands=commands,
-        base=base,
-        image=image.content(),
-        program_address=program_address,
-        output_address=output_address,
-        lengths=rows,
-        sequence=sequence,
-        hidden=hidden,
-        weights={address: names[piece] for piece, address in addresses.items()},
-    )
+        for (commands, address), output, valid in zip(programs, outputs, rows, strict=True)
+    ]

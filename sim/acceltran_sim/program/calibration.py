@@ -1,7 +1,7 @@
 """Float run of an encoder that observes the range of every tensor."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from acceltran_sim.models.encoder_config import EncoderConfig
 from acceltran_sim.models.encoder_model import EncoderModel, LayerWeights
 from acceltran_sim.program.job import Job
 
-__all__ = ["Calibration", "calibrate", "layer_tensors"]
+__all__ = ["Calibration", "calibrate", "float_layers", "layer_tensors"]
 
 Array = npt.NDArray[np.float64]
 
@@ -41,16 +41,11 @@ def calibrate(model: EncoderModel, job: Job, *, sparsity: float | None = None) -
     sparsity : float, optional
         Also take this quantile (``lower``) of the magnitudes of every tensor of ``SITES``.
     """
-    rows = [
-        row[:length].astype(np.float64) for row, length in zip(job.hidden, job.lengths, strict=True)
-    ]
     maxima, quantiles = [], []
-    for layer in model.layers:
+    for elements in float_layers(model, job):
         seen: dict[str, float] = {}
         magnitudes: dict[str, list[Array]] = {site: [] for site in SITES}
-        for b, x in enumerate(rows):
-            tensors = _layer(x, layer, model.config)
-            rows[b] = tensors["output_norm"]
+        for tensors in elements:
             for name, tensor in tensors.items():
                 seen[name] = max(seen.get(name, 0.0), float(np.abs(tensor).max()))
             if sparsity is not None:
@@ -69,17 +64,33 @@ def layer_tensors(model: EncoderModel, job: Job, layer: int) -> dict[str, Array]
     """Tensors that a layer computes from valid rows, those of all batch elements one below the
     other; of those with heads or keys as columns nothing.
     """
-    rows = [
-        x[:length].astype(np.float64) for x, length in zip(job.hidden, job.lengths, strict=True)
-    ]
-    for weights in model.layers[:layer]:
-        rows = [_layer(x, weights, model.config)["output_norm"] for x in rows]
-    tensors = [_layer(x, model.layers[layer], model.config) for x in rows]
+    tensors: list[dict[str, Array]] = []
+    for _, elements in zip(range(layer + 1), float_layers(model, job), strict=False):
+        tensors = list(elements)
     return {
         name: np.concatenate([part[name] for part in tensors])
         for name, tensor in tensors[0].items()
         if tensor.ndim == 2
     }
+
+
+def float_layers(model: EncoderModel, job: Job) -> Iterator[Iterator[dict[str, Array]]]:
+    """Of each layer, of each batch element: all tensors by name, of valid rows and keys only.
+
+    Each batch element of a layer must be consumed before the next layer is.
+    """
+    rows = [
+        row[:length].astype(np.float64) for row, length in zip(job.hidden, job.lengths, strict=True)
+    ]
+
+    def run(layer: LayerWeights) -> Iterator[dict[str, Array]]:
+        for b, x in enumerate(rows):
+            tensors = _layer(x, layer, model.config)
+            rows[b] = tensors["output_norm"]
+            yield tensors
+
+    for layer in model.layers:
+        yield run(layer)
 
 
 def _layer(x: Array, layer: LayerWeights, config: EncoderConfig) -> dict[str, Array]:

@@ -1,6 +1,6 @@
 """What a group of batch elements goes through, as steps of a program."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from acceltran.arch.activation import Activation
@@ -11,16 +11,13 @@ from acceltran_sim.program.command import Command
 from acceltran_sim.program.layout import GroupLayout, Shape
 from acceltran_sim.program.products import Product, product_commands
 from acceltran_sim.program.steps import Step
+from acceltran_sim.program.threshold_entries import NO_THRESHOLD, threshold_entry
 from acceltran_sim.program.weights import Piece
 
 __all__ = ["EncoderSteps"]
 
-NO_THRESHOLD = THRESHOLDS - 1
-"""Entry of the threshold table that stays 0, for what is not pruned."""
 MOST_PARTS, LEAST_PART = 8, 16
 """Parts that rows are cut into, and rows that each of them has at least."""
-LAYERS_OF_THRESHOLDS = (THRESHOLDS - 1) // len(SITES)
-"""Layers whose thresholds the table holds at once."""
 
 
 class EncoderSteps:
@@ -46,7 +43,7 @@ class EncoderSteps:
         self.shape = shape
         self.order = order
         self.steps: list[Step] = []
-        self._thresholds = [0] * THRESHOLDS
+        self._thresholds: list[Mapping[str, int]] = [{"value": 0}] * THRESHOLDS
 
     def add_group(
         self,
@@ -102,12 +99,12 @@ class EncoderSteps:
         parts: list[tuple[int, int]],
     ) -> None:
         shape = self.shape
-        first_entry = number % LAYERS_OF_THRESHOLDS * len(SITES)
-        entries = {site: first_entry + n for n, site in enumerate(SITES)}
+        entries = {site: threshold_entry(number, site) for site in SITES}
         for site, entry in entries.items():
-            if self._thresholds[entry] != layer.thresholds[site]:
-                self._thresholds[entry] = layer.thresholds[site]
-                self._add(Opcode.THRESHOLD, index=entry, value=layer.thresholds[site])
+            fields = layer.controls.get(site, {"value": layer.thresholds[site]})
+            if self._thresholds[entry] != fields:
+                self._thresholds[entry] = fields
+                self._add(Opcode.THRESHOLD, **{**fields, "index": entry})
 
         hidden = (layout.hidden, shape.hidden_stride, shape.hidden_blocks)
         for name in ("query", "key", "value"):

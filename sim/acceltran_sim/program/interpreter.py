@@ -15,6 +15,7 @@ from acceltran_sim.golden.epilogue import epilogue
 from acceltran_sim.golden.layernorm import layer_norm
 from acceltran_sim.golden.product import exact_sums
 from acceltran_sim.golden.softmax import softmax
+from acceltran_sim.golden.threshold_control import ThresholdControl
 from acceltran_sim.program.assembler import decode_program, format_command
 from acceltran_sim.program.command import Command
 from acceltran_sim.program.footprint import ACTIVATION, WEIGHT
@@ -62,6 +63,8 @@ class Interpreter:
         Address of the first byte of DRAM.
     dram : bytes
         Content of DRAM.
+    control : ThresholdControl, optional
+        Curves and positions of the threshold table.
 
     Members
     -------
@@ -73,7 +76,13 @@ class Interpreter:
         Values so far that products and layer norms clipped.
     """
 
-    def __init__(self, config: AcceleratorConfig, base: int, dram: bytes):
+    def __init__(
+        self,
+        config: AcceleratorConfig,
+        base: int,
+        dram: bytes,
+        control: ThresholdControl | None = None,
+    ):
         self.config = config
         self.base = base
         self.dram = bytearray(dram)
@@ -84,6 +93,7 @@ class Interpreter:
             _Buffer(np.zeros((size, tile), dtype=np.int64), np.zeros(size, dtype=np.bool_))
             for size in (config.activation_vectors, config.weight_vectors)
         ]
+        self.control = control or ThresholdControl(config.fmt, {}, {})
         self._thresholds = [0] * THRESHOLDS
         self._order = OrderChecker(config)
 
@@ -118,8 +128,12 @@ class Interpreter:
                 self._norm(command)
             case Opcode.THRESHOLD:
                 self._order.set_threshold(command["index"])
-                self._thresholds[command["index"]] = command["value"]
+                try:
+                    self._thresholds[command["index"]] = self.control.threshold(command.fields)
+                except KeyError:
+                    raise ProgramError("The entry must have a curve and a position") from None
             case Opcode.END:
+                self.control.end()
                 return True
         return False
 
@@ -146,6 +160,9 @@ class Interpreter:
         self._order.write(buffer, addresses.ravel())
         self._buffers[buffer].values[addresses] = vectors
         self._buffers[buffer].written[addresses] = True
+
+    def _count(self, command: Command, values: Integers) -> None:
+        self.control.count(command["threshold"], int(np.count_nonzero(values)))
 
     def _threshold(self, command: Command) -> int:
         self._order.use_threshold(command["threshold"])
@@ -209,6 +226,7 @@ class Interpreter:
                 fmt=self.config.fmt,
             )
             self.saturated += saturated
+            self._count(c, values)
             self._write(ACTIVATION, c_base + c["c_first"], c["c_row_stride"], values)
         work = ProductWork(scalars=scalars, columns=columns * tile, effectual=effectual)
         self.products.append(work)
@@ -252,6 +270,7 @@ class Interpreter:
             keys=c["keys"],
         )
         kept, _ = prune(probabilities, self._threshold(c))
+        self._count(c, kept)
         self._write(ACTIVATION, c["target_base"], c["target_row_stride"], kept)
 
     def _norm(self, c: Command) -> None:
@@ -274,14 +293,20 @@ class Interpreter:
         )
         self.saturated += saturated
         result[:, :columns] = prune(values, self._threshold(c))[0]
+        self._count(c, result)
         self._write(ACTIVATION, c["target_base"], c["target_row_stride"], result)
 
 
 def interpret(
-    config: AcceleratorConfig, base: int, image: bytes, program_address: int, size: int
+    config: AcceleratorConfig,
+    base: int,
+    image: bytes,
+    program_address: int,
+    size: int,
+    control: ThresholdControl | None = None,
 ) -> Interpreter:
     """Run the program of ``size`` bytes at ``program_address`` in ``image``, as hardware does."""
     start = program_address - base
-    interpreter = Interpreter(config, base, image)
+    interpreter = Interpreter(config, base, image, control)
     interpreter.run(decode_program(image[start : start + size]))
     return interpreter

@@ -1,5 +1,6 @@
 """Reading the input of a run and writing its output."""
 
+import io
 import os
 import tempfile
 import zipfile
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from acceltran_sim.errors import InputError
 
-__all__ = ["Job", "load_job", "result_arrays", "write_arrays"]
+__all__ = ["Job", "load_job", "result_arrays", "write_arrays", "write_whole"]
 
 
 UNREADABLE = (ValueError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError)
@@ -104,15 +105,22 @@ def result_arrays(raw: npt.NDArray[np.int32], exponent: int) -> dict[str, npt.ND
 
 def write_arrays(path: str | Path, arrays: Mapping[str, npt.ArrayLike]) -> None:
     """Write an ``.npz`` file as a whole or not at all."""
-    path = Path(path)
     contents: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **contents)
+    write_whole(path, buffer.getbuffer())
+
+
+def write_whole(path: str | Path, content: bytes | memoryview) -> None:
+    """Write a file as a whole or not at all; InputError if it cannot be written."""
+    path = Path(path)
     temporary = ""
     try:
         if path.is_dir():
             raise IsADirectoryError(0, "it is a folder")
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
-            np.savez(file, allow_pickle=False, **contents)
+            file.write(content)
         mask = os.umask(0)
         os.umask(mask)
         Path(temporary).chmod(0o666 & ~mask)
