@@ -252,9 +252,7 @@ class ProductSequencer(SharedComponent):
             agreed.eq(~fresh & (Cat(enable) == enabled_before)),
             # A job that is just being given is not yet seen in `room`.
             candidates.eq(
-                self.room
-                & Mux(first & final, active, turn)
-                & ~Mux(self.jobs.valid, job.stream, 0)
+                self.room & Mux(first & final, active, turn) & ~Mux(self.jobs.valid, job.stream, 0)
             ),
             given.eq(Cat(candidates[s] & ~candidates[:s].any() for s in range(self.streams))),
         ]
@@ -332,9 +330,7 @@ class ProductSequencer(SharedComponent):
                 with m.If(switch | ~reload):
                     m.next = "ROWS"
             with m.State("ROWS"):
-                m.d.comb += deal.eq(
-                    (~self.jobs.valid | self.jobs.ready) & candidates.any()
-                )
+                m.d.comb += deal.eq((~self.jobs.valid | self.jobs.ready) & candidates.any())
                 with m.If(deal):
                     m.d.sync += [
                         self.jobs.valid.eq(1),

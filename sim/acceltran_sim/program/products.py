@@ -12,7 +12,7 @@ from acceltran_sim.program.command import Command
 __all__ = ["DEFAULT_ORDER", "Product", "check_order", "product_commands", "stream_counts"]
 
 DEFAULT_ORDER = "bijk"
-ASSUMED_DENSITY = 0.25
+ASSUMED_DENSITY = 0.1
 """Part of A that is not zero, where cycles are estimated."""
 
 
@@ -141,9 +141,7 @@ def _even_part(total: int, largest: int) -> int:
     return -(-total // -(-total // largest))
 
 
-def _command(
-    product: Product, row_tile: int, inner_tile: int, streams: int, order: str
-) -> Command:
+def _command(product: Product, row_tile: int, inner_tile: int, streams: int, order: str) -> Command:
     fields = {name: int(value) for name, value in vars(product).items() if value is not None}
     return Command(
         opcode=Opcode.MATMUL,
