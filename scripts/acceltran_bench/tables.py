@@ -75,8 +75,9 @@ def dram() -> Iterator[Row]:
         of_bound = figures["bandwidth_bound_cycles"] / figures["cycles"]
         limited = figures["bandwidth_bound_cycles"] > figures["ideal_cycles"] / target
         part, value = ("bandwidth", of_bound) if limited else ("ideal", of_ideal)
+        shape = f"{rows} x {inner} x {columns}"
         yield Row(
-            what=f"density {density}, medium, {rows} x {inner} x {columns}, DRAM: part of the {part}",
+            what=f"density {density}, medium, {shape}, DRAM: part of the {part}",
             value=value,
             at_least=1 / BANDWIDTH_LOSS if limited else target,
             figures=figures,
