@@ -65,7 +65,10 @@ def _speed_up(rows: list[dict[str, Any]]) -> Figure:
         figures = row["figures"]
         series.setdefault(figures["series"], []).append((figures["density"], row["value"]))
     densities = sorted({density for points in series.values() for density, _ in points})
-    for name, factor, style in (("ideal", 1, "k-"), ("ideal, half of the weights", 2, "k:")):
+    ideals = [("ideal", 1, "k-")]
+    if any(name.startswith("window") for name in series):
+        ideals.append(("ideal, half of the weights", 2, "k:"))
+    for name, factor, style in ideals:
         axes.plot(densities, [factor / d for d in densities], style, linewidth=1, label=name)
     labels = {
         "iid": "broadcast lane, iid",
@@ -118,26 +121,27 @@ def _timeline(rows: list[dict[str, Any]]) -> Figure:
 
 
 def _stalls(rows: list[dict[str, Any]]) -> Figure:
-    """Lane-cycles by what the lanes did."""
+    """Lane-cycles that are lost, by cause."""
     figure = Figure(figsize=(9, 0.3 * len(rows) + 1.2))
     axes = figure.subplots()
-    causes = ["busy", *rows[0]["figures"]["stalls"]]
+    causes = list(rows[0]["figures"]["stalls"])
     left = [0.0] * len(rows)
     names = [row["what"].rsplit(":", 1)[0] for row in rows]
     for cause in causes:
         shares = []
         for row in rows:
-            figures = row["figures"]
-            parts = {"busy": figures["busy"], **figures["stalls"]}
-            shares.append(100 * parts.get(cause, 0) / sum(parts.values()))
-        colour = "#cccccc" if cause == "busy" else None
-        axes.barh(names, shares, left=left, label=cause, height=0.7, color=colour)
+            busy, stalls = row["figures"]["busy"], row["figures"]["stalls"]
+            shares.append(100 * stalls[cause] / (busy + sum(stalls.values())))
+        axes.barh(names, shares, left=left, label=cause, height=0.7)
         left = [a + b for a, b in zip(left, shares, strict=True)]
-    axes.set_xlim(0, 100)
     axes.invert_yaxis()
     axes.tick_params(axis="y", labelsize=7)
-    axes.set_xlabel("lane-cycles, %")
+    axes.set_xlabel("lane-cycles without a product, %")
     axes.legend(
-        frameon=False, fontsize=8, ncols=len(causes), loc="lower center", bbox_to_anchor=(0.3, 1)
+        frameon=False,
+        fontsize=8,
+        ncols=len(causes),
+        loc="lower center",
+        bbox_to_anchor=(0.3, 1),
     )
     return figure

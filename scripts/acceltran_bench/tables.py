@@ -16,7 +16,12 @@ __all__ = ["TABLES"]
 ROWS = 512
 SPARSE = {0.5: 0.98, 0.25: 0.97, 0.1: 0.94}
 """Parts of the ideal to reach at densities, with operands in the buffers."""
-FROM_DRAM = {0.5: 0.94, 0.25: 0.92, 0.1: 0.85}
+FROM_DRAM = {
+    0.5: (0.94, (512, 512, 1024)),
+    0.25: (0.92, (512, 512, 1024)),
+    0.1: (0.85, (1024, 512, 256)),
+}
+"""The same with operands in DRAM, and rows, inner dimension and columns."""
 CLUSTERED_LOSS = 0.03
 BANDWIDTH_LOSS = 1.05
 DENSITIES = (1.0, 0.75, 0.5, 0.25, 0.1, 0.05)
@@ -62,15 +67,17 @@ def sparse() -> Iterator[Row]:
 
 def dram() -> Iterator[Row]:
     """Sparse products of `medium`, operands and result in DRAM."""
-    for density, target in FROM_DRAM.items():
-        shape: dict[str, Any] = {"rows": ROWS, "inner": 768, "columns": 768, "density": density}
-        figures = product("medium", from_dram=True, **shape)
+    for density, (target, (rows, inner, columns)) in FROM_DRAM.items():
+        figures = product(
+            "medium", from_dram=True, rows=rows, inner=inner, columns=columns, density=density
+        )
         of_ideal = figures["efficiency"]
         of_bound = figures["bandwidth_bound_cycles"] / figures["cycles"]
         limited = figures["bandwidth_bound_cycles"] > figures["ideal_cycles"] / target
         part, value = ("bandwidth", of_bound) if limited else ("ideal", of_ideal)
+        shape = f"{rows} x {inner} x {columns}"
         yield Row(
-            what=f"density {density}, medium, {ROWS} x 768 x 768, DRAM: part of the {part}",
+            what=f"density {density}, medium, {shape}, DRAM: part of the {part}",
             value=value,
             at_least=1 / BANDWIDTH_LOSS if limited else target,
             figures=figures,
