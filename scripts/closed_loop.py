@@ -57,6 +57,12 @@ def read_sentences(classifier: Classifier, path: Path) -> list[list[int]]:
     return [classifier.tokenize(line.split("\t")[column].strip()) for line in lines]
 
 
+def embedded(classifier: Classifier, tokens: list[list[int]]) -> Job:
+    """Sentences as input of the encoder."""
+    hidden, lengths = classifier.embed(tokens)
+    return Job(hidden=hidden, lengths=lengths)
+
+
 def measure(
     plan_of: Any, job: Job, *, backend: str, target: float, mode: ThresholdMode
 ) -> ControlledRun:
@@ -73,8 +79,7 @@ def main(arguments: list[str]) -> None:
     else:
         print("No sentences are given: the 16 that ship are taken four times each.")
         tokens = shipped * (SENTENCES // len(shipped))
-    jobs = Job(**dict(zip(("hidden", "lengths"), classifier.embed(tokens), strict=True)))
-    reference = Job(**dict(zip(("hidden", "lengths"), classifier.embed(shipped), strict=True)))
+    jobs, reference = embedded(classifier, tokens), embedded(classifier, shipped)
     model = load_model(BERT_TINY_SST2)
     encoder = quantize_model(model, reference, fmt=preset(PRESET).fmt)
     curves = fit_curves(model, reference)
