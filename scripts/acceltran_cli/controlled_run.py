@@ -23,12 +23,7 @@ from acceltran_sim.program.job import Job
 from acceltran_sim.program.products import DEFAULT_ORDER
 from acceltran_sim.program.quantize import quantize
 from acceltran_sim.program.threshold_plan import ThresholdPlan
-from acceltran_sim.program.threshold_table import (
-    TABLE_DATA,
-    address_write,
-    position_word,
-    table_writes,
-)
+from acceltran_sim.program.threshold_table import TABLE_DATA, address_write, table_writes
 from acceltran_sim.rtl.simulator import ProgramCall, SimulationResult, simulate_in_turn
 
 __all__ = ["ControlledRun", "SiteSparsity", "run_controlled"]
@@ -158,7 +153,7 @@ def _compare(
     for b, raw in enumerate(_outputs(programs, runs[-1].image)):
         length = programs[b].lengths[0]
         compare(raw[:, :length], results[b].result.raw, first_element=b)
-        expected = tuple(map(position_word, results[b].positions.values()))
+        expected = tuple(results[b].positions.values())
         if runs[b].values != expected:
             raise InternalError(
                 f"RTL and golden models differ in the positions after job {b}:"

@@ -25,9 +25,8 @@ def rng(pytestconfig):
 def test_curve_is_linear_between_its_points(rng, rising):
     points = rng.integers(0, 1 << 20, size=POINTS)
     points = np.sort(points) if rising else points
-    for position in (-9, 0, 1, POSITION_MAX, 70000, *rng.integers(0, POSITION_MAX, size=200)):
-        place = min(max(position, 0), POSITION_MAX)
-        exact = np.interp(place / 65536, np.arange(POINTS) / SEGMENTS, points)
+    for position in (0, 1, POSITION_MAX, *rng.integers(0, POSITION_MAX, size=200)):
+        exact = np.interp(position / 65536, np.arange(POINTS) / SEGMENTS, points)
         assert curve_value(points.tolist(), int(position)) == np.floor(exact)
 
 
@@ -44,11 +43,11 @@ def test_step_is_the_rounded_error(rng):
     for _ in range(500):
         elements = int(rng.integers(1, 100_000))
         kept = int(rng.integers(0, elements + 1))
-        target, position = int(rng.integers(1 << 16)), int(rng.integers(-(1 << 17), 1 << 17))
+        target, position = (int(n) for n in rng.integers(0, 1 << 16, size=2))
         gain, gain_shift = int(rng.integers(1 << 16)), int(rng.integers(20, 40))
         excess = target / 65536 * elements - (elements - kept)
         step = 65536 * excess * gain / 2.0 ** (gain_shift + 1)
-        exact = np.clip(position + np.floor(step + 0.5), -(1 << 17), (1 << 17) - 1)
+        exact = np.clip(position + np.floor(step + 0.5), 0, POSITION_MAX)
         found = next_position(
             position,
             target=target,

@@ -11,7 +11,6 @@ from acceltran.arch.commands import BODIES, THRESHOLDS, Opcode, ThresholdMode
 from acceltran.arch.fixed_point import FixedPoint
 from acceltran.arch.threshold_curve import (
     ENTRY_WORDS,
-    LOOP_BITS,
     POINTS,
     POSITION_MAX,
     point_address,
@@ -21,7 +20,6 @@ from acceltran.control.command_layout import command_layout
 from acceltran.control.kept_counter import Kept
 from acceltran.control.threshold_control import ThresholdAnswer, ThresholdControl
 from acceltran_sim.golden.threshold_control import ThresholdControl as Golden
-from acceltran_sim.program.threshold_table import position_word
 from testbench.harness.simulate import parameters, simulate, start
 
 MOST = (32, 16)
@@ -50,13 +48,6 @@ def address(entry: int, word: int) -> int:
     """The two ways to say which word of an entry is meant."""
     position = word == POINTS and random.getrandbits(1)
     return position_address(entry) if position else point_address(entry, word)
-
-
-def random_position() -> int:
-    """On the curve, beyond its ends, and as far as it goes."""
-    limit = 1 << (LOOP_BITS - 1)
-    ends = (-limit, -1, 0, POSITION_MAX, POSITION_MAX + 1, limit - 1)
-    return random.choice((*ends, random.randint(-limit, limit - 1), random.randint(0, 65535)))
 
 
 class Bench:
@@ -93,12 +84,8 @@ class Bench:
             await self.dut.clk.rising_edge
         return self.dut.host_value.value.to_unsigned()
 
-    async def position(self, entry: int) -> int:
-        word = await self.read(entry, POINTS) % (1 << LOOP_BITS)
-        return word - (word >> (LOOP_BITS - 1) << LOOP_BITS)
-
     async def load(self, entry: int, points: list[int], position: int) -> None:
-        for word, value in enumerate([*points, position_word(position)]):
+        for word, value in enumerate([*points, position]):
             await self.write(entry, word, value)
         self.golden.curves[entry] = points
         self.golden.positions[entry] = position
@@ -166,7 +153,7 @@ async def follows_curves(dut):
     await bench.start()
     for _ in range(60):
         entry = random.choice((0, THRESHOLDS - 1, random.randrange(THRESHOLDS)))
-        await bench.load(entry, bench.random_points(), random_position())
+        await bench.load(entry, bench.random_points(), random.randint(0, POSITION_MAX))
         for mode in (ThresholdMode.CURVE, ThresholdMode.CLOSED_LOOP):
             target = random.choice((0, POSITION_MAX, random.randint(0, POSITION_MAX)))
             scale = random.choice((1 << 15, random.randint(0, MASKS["scale"])))
@@ -182,7 +169,7 @@ async def closes_loops(dut):
     await bench.start()
     entries = random.sample(range(THRESHOLDS), 4)
     for entry in entries:
-        await bench.load(entry, bench.random_points(), random_position())
+        await bench.load(entry, bench.random_points(), random.randint(0, POSITION_MAX))
     for _ in range(12):
         loops = random.sample(entries, random.randint(0, len(entries)))
         for entry in entries:
@@ -205,7 +192,7 @@ async def closes_loops(dut):
         most = ThresholdControl.SETTLE_CYCLES + len(loops) * ThresholdControl.LOOP_CYCLES
         assert cycles <= most if loops else cycles == 0
         for entry in entries:
-            assert await bench.position(entry) == bench.golden.positions[entry]
+            assert await bench.read(entry, POINTS) == bench.golden.positions[entry]
 
 
 @cocotb.test()
@@ -236,7 +223,7 @@ async def counts_late(dut):
     await dut.clk.rising_edge
     dut.kept1.value = 0
     await bench.end()
-    assert await bench.position(5) == bench.golden.positions[5]
+    assert await bench.read(5, POINTS) == bench.golden.positions[5]
 
 
 @cocotb.test()

@@ -5,7 +5,6 @@ from acceltran.arch.commands import THRESHOLDS
 __all__ = [
     "ENTRY_BITS",
     "ENTRY_WORDS",
-    "LOOP_BITS",
     "POINTS",
     "POSITION_BITS",
     "POSITION_MAX",
@@ -23,9 +22,6 @@ POINTS = SEGMENTS + 1
 POSITION_BITS = 16
 """A position on a curve, a sparsity, is an integer that stands for ``position / 2 ** 16``."""
 POSITION_MAX = (1 << POSITION_BITS) - 1
-"""Largest position that lies on a curve; 0 is the smallest."""
-LOOP_BITS = POSITION_BITS + 2
-"""Bits of the position of a loop, signed: beyond an end of the curve it remembers its errors."""
 SEGMENT_BITS = POSITION_BITS - (SEGMENTS - 1).bit_length()
 """Bits of a position inside a segment."""
 ENTRY_WORDS = POINTS + 1

@@ -11,7 +11,6 @@ from acceltran.arch.fixed_point import FixedPoint
 from acceltran.arch.threshold_curve import (
     ENTRY_BITS,
     ENTRY_WORDS,
-    LOOP_BITS,
     POINTS,
     POSITION_BITS,
     POSITION_MAX,
@@ -57,8 +56,8 @@ class ThresholdControl(SharedComponent):
     The table holds a piecewise linear curve of sparsity and a position for each entry. An order is
     answered with ``curve(p) * scale >> scale_shift``, where p is the order's target or, of a closed
     loop, the entry's position. When ``settle`` rises, the position of every closed loop of the
-    program is moved by ``gain * (target * elements - zeros)``, rounded and saturated, where
-    ``zeros = elements - kept``. It is signed, and counts as the end of the curve beyond it.
+    program is moved by ``gain * (target * elements - zeros)``, rounded and kept in its range, where
+    ``zeros = elements - kept``.
 
     An order takes ``LATENCY`` cycles from being taken to its answer. Settling takes at most
     ``SETTLE_CYCLES`` and ``LOOP_CYCLES`` for each closed loop, and nothing if there is none. The
@@ -96,7 +95,7 @@ class ThresholdControl(SharedComponent):
         That word, at most ``HOST_LATENCY`` cycles later.
     """
 
-    LATENCY = 9 + 2 * (product_latency(PARTS) + 1)
+    LATENCY = 8 + 2 * (product_latency(PARTS) + 1)
     LATE_COUNTS = 8
     SETTLE_CYCLES = LATE_COUNTS + 1 + THRESHOLDS
     LOOP_CYCLES = 5 + 2 * (product_latency(PARTS) + 1) + RoundShift.LATENCY
@@ -131,7 +130,7 @@ class ThresholdControl(SharedComponent):
     def elaborate(self, platform):
         m = Module()
         width = self.fmt.width
-        word_width = max(width, LOOP_BITS)
+        word_width = max(width, POSITION_BITS)
         m.submodules.table = table = Ram(width=word_width, depth=ENTRY_WORDS * THRESHOLDS)
         m.submodules.loops = loops = Ram(width=Loop().size, depth=THRESHOLDS)
         counters = [KeptCounter(most=count, width=ELEMENTS) for count in self.most]
@@ -144,8 +143,7 @@ class ThresholdControl(SharedComponent):
         closed = Signal(THRESHOLDS)  # entries with a loop in this program
         entry = Signal(range(THRESHOLDS))
         place = Signal(range(ENTRY_WORDS * THRESHOLDS))  # of the entry in the table
-        position = Signal(POSITION_BITS)  # on the curve
-        start, moved = Signal(signed(LOOP_BITS)), Signal(signed(LOOP_BITS))  # of a loop
+        position = Signal(POSITION_BITS)
         elapsed = Signal(range(16))
         m.d.sync += elapsed.eq(elapsed + 1)
 
@@ -158,7 +156,7 @@ class ThresholdControl(SharedComponent):
         word, host_word = Signal(WORD_BITS), Signal(WORD_BITS)
         host_entry, host_place = Signal(ENTRY_BITS), Signal.like(place)
         reading, host_reads = Signal(), Signal()
-        moves = Signal()
+        moved, moves = Signal(POSITION_BITS), Signal()
         m.d.comb += [
             host_word.eq(Mux(self.host_address[-1], POINTS, self.host_address[:WORD_BITS])),
             host_entry.eq(
@@ -173,26 +171,25 @@ class ThresholdControl(SharedComponent):
             table.read_address.eq(Mux(reading, place + word, host_place)),
             table.write_enable.eq((self.host_write & (host_word < ENTRY_WORDS)) | moves),
             table.write_address.eq(Mux(self.host_write, host_place, place + POINTS)),
-            table.write_data.eq(Mux(self.host_write, self.host_data, moved.as_unsigned())),
+            table.write_data.eq(Mux(self.host_write, self.host_data, moved)),
         ]
         m.d.sync += host_reads.eq(~reading)
         with m.If(host_reads):
             m.d.sync += self.host_value.eq(table.read_data)
 
         m.submodules.rounder = rounder = RoundShift(
-            input_width=ERROR + POSITION_BITS, output_width=LOOP_BITS + 1, shift_width=6
+            input_width=ERROR + POSITION_BITS, output_width=POSITION_BITS + 2, shift_width=6
         )
         low = Signal(width)
         value, shifted = Signal(signed(width + 1)), Signal(width + POSITION_BITS)
         zeros, kept = Signal(signed(ELEMENTS + 1)), Signal(ELEMENTS)
-        end = Signal(signed(LOOP_BITS + 2))
-        highest = (1 << (LOOP_BITS - 1)) - 1
+        target_position = Signal(signed(POSITION_BITS + 3))
         flush, fetch = Signal(), Signal()
         m.d.comb += [
             rounder.advance.eq(1),
             rounder.x.eq(result),
             rounder.shift.eq(loop.gain_shift),
-            end.eq(rounder.y + start),
+            target_position.eq(rounder.y + position),
             self.settled.eq(self.settle & ~closed.any()),
             loops.read_address.eq(entry),
             loops.read_enable.eq(fetch),
@@ -230,20 +227,9 @@ class ThresholdControl(SharedComponent):
                 m.d.comb += read(POINTS)
                 m.next = "stand"
             with m.State("stand"):
-                m.d.sync += start.eq(
-                    Mux(
-                        order.mode == ThresholdMode.CLOSED_LOOP,
-                        table.read_data[:LOOP_BITS].as_signed(),
-                        order.target,
-                    )
+                m.d.sync += position.eq(
+                    Mux(order.mode == ThresholdMode.CLOSED_LOOP, table.read_data, order.target)
                 )
-                m.next = "clip"
-            with m.State("clip"):
-                m.d.sync += position.eq(start[:POSITION_BITS])
-                with m.If(start < 0):
-                    m.d.sync += position.eq(0)
-                with m.Elif(start > POSITION_MAX):
-                    m.d.sync += position.eq(POSITION_MAX)
                 m.next = "low"
             with m.State("low"):
                 m.d.comb += read(position[SEGMENT_BITS:])
@@ -289,7 +275,7 @@ class ThresholdControl(SharedComponent):
                         m.next = "idle"
             with m.State("load"):
                 m.d.sync += [
-                    start.eq(table.read_data[:LOOP_BITS].as_signed()),
+                    position.eq(table.read_data),
                     Value.cast(loop).eq(loops.read_data),
                     kept.eq(sum((counter.total for counter in counters), start=0)),
                 ]
@@ -304,11 +290,12 @@ class ThresholdControl(SharedComponent):
                 with m.If(elapsed == product_latency(PARTS) + RoundShift.LATENCY):
                     m.next = "clamp"
             with m.State("clamp"):
-                m.d.sync += moved.eq(end)
-                with m.If(end < ~highest):
-                    m.d.sync += moved.eq(~highest)
-                with m.Elif(end > highest):
-                    m.d.sync += moved.eq(highest)
+                with m.If(target_position < 0):
+                    m.d.sync += moved.eq(0)
+                with m.Elif(target_position > POSITION_MAX):
+                    m.d.sync += moved.eq(POSITION_MAX)
+                with m.Else():
+                    m.d.sync += moved.eq(target_position)
                 m.next = "move"
             with m.State("move"), m.If(~self.host_write):
                 m.d.comb += moves.eq(1)

@@ -4,22 +4,14 @@ from collections.abc import Mapping, Sequence
 
 from acceltran.arch.commands import ThresholdMode
 from acceltran.arch.fixed_point import FixedPoint
-from acceltran.arch.threshold_curve import (
-    LOOP_BITS,
-    POSITION_BITS,
-    POSITION_MAX,
-    SEGMENT_BITS,
-)
+from acceltran.arch.threshold_curve import POSITION_BITS, POSITION_MAX, SEGMENT_BITS
 
 __all__ = ["ThresholdControl", "curve_value", "next_position", "scaled_threshold"]
 
 
 def curve_value(points: Sequence[int], position: int) -> int:
-    """Value of a piecewise linear curve at ``position / 2 ** POSITION_BITS``, rounded down.
-
-    Positions beyond an end count as that end.
-    """
-    segment, offset = divmod(min(max(position, 0), POSITION_MAX), 1 << SEGMENT_BITS)
+    """Value of a piecewise linear curve at ``position / 2 ** POSITION_BITS``, rounded down."""
+    segment, offset = divmod(position, 1 << SEGMENT_BITS)
     low, high = points[segment], points[segment + 1]
     return low + (((high - low) * offset) >> SEGMENT_BITS)
 
@@ -35,13 +27,12 @@ def next_position(
     """Position after a matrix of ``elements`` elements of which ``kept`` were kept.
 
     The position moves by ``gain / 2 ** gain_shift`` for each element that is pruned too few or too
-    many, rounded half up, and saturates: ``err = target * elements - zeros``, where ``target`` is a
-    sparsity in units of a position.
+    many, rounded half up, and stays in its range: ``err = target * elements - zeros``, where
+    ``target`` is a sparsity in units of a position.
     """
     error = target * elements - ((elements - kept) << POSITION_BITS)
     step = (((error * gain) >> gain_shift) + 1) >> 1
-    limit = 1 << (LOOP_BITS - 1)
-    return min(max(position + step, -limit), limit - 1)
+    return min(max(position + step, 0), POSITION_MAX)
 
 
 class ThresholdControl:

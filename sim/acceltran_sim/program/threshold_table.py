@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from acceltran.arch.registers import register_address
-from acceltran.arch.threshold_curve import LOOP_BITS, point_address, position_address
+from acceltran.arch.threshold_curve import point_address, position_address
 from acceltran_sim.golden.threshold_control import ThresholdControl
 
-__all__ = ["TABLE_DATA", "address_write", "position_word", "table_writes"]
+__all__ = ["TABLE_DATA", "address_write", "table_writes"]
 
 TABLE_ADDRESS = register_address("THRESHOLD_ADDRESS")
 TABLE_DATA = register_address("THRESHOLD_DATA")
@@ -17,13 +17,8 @@ def table_writes(control: ThresholdControl) -> Iterator[tuple[int, int]]:
     """Registers and their values that bring all curves and positions to the machine."""
     for entry, points in control.curves.items():
         yield TABLE_ADDRESS, point_address(entry, 0)
-        for value in (*points, position_word(control.positions[entry])):
+        for value in (*points, control.positions[entry]):
             yield TABLE_DATA, value
-
-
-def position_word(position: int) -> int:
-    """A position as it lies in the table: what THRESHOLD_DATA reads, in its low bits."""
-    return position % (1 << LOOP_BITS)
 
 
 def address_write() -> tuple[int, int]:
