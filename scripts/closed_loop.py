@@ -6,8 +6,8 @@ the last half of the jobs: with the loops closed, and from the curves alone.
 Usage: python scripts/closed_loop.py [SENTENCES.tsv]
 
 All sentences run on the golden models; the first of them also on the Verilog of tiny, which has to
-agree in every bit. SENTENCES.tsv has a header and a sentence before each tab, as GLUE's SST-2 does;
-without it, the 16 sentences that ship are taken four times each.
+agree in every bit. SENTENCES.tsv is a table with a column named sentence, as that of SST-2 in GLUE; without
+it, the 16 sentences that ship are taken four times each.
 """
 
 import json
@@ -46,12 +46,21 @@ def shipped_sentences() -> list[list[int]]:
 def read_sentences(classifier: Classifier, path: Path) -> list[list[int]]:
     """Token numbers of the first sentences of a file."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()[1 : 1 + SENTENCES]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} must be readable text: {error}") from None
+        header, *lines = path.read_text(encoding="utf-8").splitlines()[: 1 + SENTENCES]
+        column = header.split("\t").index("sentence")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} must be a table of sentences with the column sentence: {error}"
+        ) from None
     if len(lines) < SENTENCES:
         raise InputError(f"{path} must hold at least {SENTENCES} sentences, not {len(lines)}")
-    return [classifier.tokenize(line.partition("\t")[0].strip()) for line in lines]
+    return [classifier.tokenize(line.split("\t")[column].strip()) for line in lines]
+
+
+def embedded(classifier: Classifier, tokens: list[list[int]]) -> Job:
+    """Sentences as input of the encoder."""
+    hidden, lengths = classifier.embed(tokens)
+    return Job(hidden=hidden, lengths=lengths)
 
 
 def measure(
@@ -70,8 +79,7 @@ def main(arguments: list[str]) -> None:
     else:
         print("No sentences are given: the 16 that ship are taken four times each.")
         tokens = shipped * (SENTENCES // len(shipped))
-    jobs = Job(**dict(zip(("hidden", "lengths"), classifier.embed(tokens), strict=True)))
-    reference = Job(**dict(zip(("hidden", "lengths"), classifier.embed(shipped), strict=True)))
+    jobs, reference = embedded(classifier, tokens), embedded(classifier, shipped)
     model = load_model(BERT_TINY_SST2)
     encoder = quantize_model(model, reference, fmt=preset(PRESET).fmt)
     curves = fit_curves(model, reference)

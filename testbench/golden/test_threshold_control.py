@@ -81,7 +81,7 @@ def test_loop_reaches_its_target(rng, sparsity, drift):
     zeros = []
     for _ in range(40):
         x = np.floor(np.abs(rng.normal(size=elements)) * scale * drift)
-        kept = np.count_nonzero(x >= control.threshold(fields))
+        kept = int(np.count_nonzero(x >= control.threshold(fields)))
         control.count(3, kept)
         control.end()
         zeros.append(elements - kept)

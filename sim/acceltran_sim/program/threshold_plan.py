@@ -17,8 +17,8 @@ __all__ = ["ThresholdPlan"]
 
 GAIN = 0.5
 """How far a loop moves for a batch element of average size, as a part of its error."""
-GAIN_MAX = 2.0
-"""The same for a batch element of any size."""
+GAIN_RANGE = (0.03125, 2.0)
+"""The same for the smallest and the largest batch elements: it grows with their size."""
 FACTOR_BITS = 16
 
 
@@ -81,8 +81,9 @@ class ThresholdPlan:
     ) -> Mapping[str, int]:
         elements = _elements(layer, site, length)
         scale, scale_shift = _factor(1 / length if site in SCALED_BY_KEYS else 1.0)
-        step = min(GAIN / self.curves.elements[site], GAIN_MAX / elements)
-        gain, gain_shift = _factor(step)
+        least, most = GAIN_RANGE
+        part = min(max(GAIN * elements / self.curves.elements[site], least), most)
+        gain, gain_shift = _factor(part / elements)
         return {
             "index": threshold_entry(number, site),
             "mode": self.mode,
