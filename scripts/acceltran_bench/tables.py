@@ -110,7 +110,9 @@ def context() -> Iterator[Row]:
     """Products of attention probabilities and values."""
 
     def measure() -> tuple[float, dict[str, Any]]:
-        figures = encoder_run("medium", sparsity=0.9, batch=4, sequence=128)
+        figures = encoder_run(
+            "medium", sparsity=0.9, batch=4, sequence=128, sites=("probabilities",)
+        )
         return figures["operations"]["context"]["efficiency"], figures
 
     yield row(
