@@ -187,6 +187,7 @@ class Core(SharedComponent):
             **shape,
             depth=config.activation_vectors,
             banks=config.activation_banks,
+            spread=True,
             readers=1 + pes + streams + VECTOR_READERS,
             mask_readers=streams,
             writers=1 + pes + len(vector.writes),

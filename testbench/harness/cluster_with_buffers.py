@@ -69,6 +69,7 @@ class ClusterWithBuffers(wiring.Component):
             tile=config.datapath.tile,
             depth=config.activation_vectors,
             banks=config.activation_banks,
+            spread=True,
             readers=pes + streams + 1,
             writers=pes + 1,
             mask_readers=streams,

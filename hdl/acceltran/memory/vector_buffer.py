@@ -21,7 +21,9 @@ __all__ = ["VectorBuffer"]
 class VectorBuffer(SharedComponent):
     """Vectors and their keep bits in ``banks`` banks, shared by readers and writers.
 
-    The low bits of an address are the bank. Each cycle every bank serves one reader, one mask
+    The low bits of an address are the bank; where ``spread``, the highest of them is changed by
+    the parity of the ``SPREAD_BITS`` bits above, so that the same vector of successive rows lies in
+    two banks in turn even if rows are a power of two apart. Each cycle every bank serves one reader, one mask
     reader and one writer, each kind in turn; different banks work in parallel. A read that is taken
     in a later cycle than a write sees it. Keep bits of a read vector are ``value != 0``, which is
     what a vector's keep bits say by definition; the stored ones are for mask readers.
@@ -39,6 +41,8 @@ class VectorBuffer(SharedComponent):
         Vectors of all banks together; a multiple of ``banks``, at least two per bank.
     banks : int
         Number of banks; a power of two.
+    spread : bool
+        Spread rows over banks; takes at least 2 banks.
     readers, writers, mask_readers : int
         Number of ports of each kind; at least 1, 1 and 0.
 
@@ -54,6 +58,7 @@ class VectorBuffer(SharedComponent):
         Vectors whose values were read, and vectors written; taken in the cycle before.
     """
 
+    SPREAD_BITS = 4
     READ_LATENCY = 1 + BufferBank.LATENCY + 1
 
     reads: list[Any]
@@ -70,12 +75,15 @@ class VectorBuffer(SharedComponent):
         tile: int,
         depth: int,
         banks: int,
+        spread: bool = False,
         readers: int,
         writers: int,
         mask_readers: int = 0,
     ):
         if banks < 1 or banks & (banks - 1):
             raise ValueError(f"Number of banks must be a power of two, not {banks!r}")
+        if spread and banks < 2:
+            raise ValueError(f"Number of banks to spread over must be at least 2, not {banks!r}")
         if depth < 2 * banks or depth % banks:
             raise ValueError(
                 f"Buffer depth must be a multiple of {banks} banks and at least two each,"
@@ -95,6 +103,7 @@ class VectorBuffer(SharedComponent):
         self.tile = tile
         self.depth = depth
         self.banks = banks
+        self.spread = spread
         self.readers = readers
         self.writers = writers
         self.mask_readers = mask_readers
@@ -118,6 +127,13 @@ class VectorBuffer(SharedComponent):
         for n, bank in enumerate(banks):
             m.submodules[f"bank{n}"] = bank
 
+        def bank_of(address):
+            bank = address[:bank_bits]
+            if self.spread:
+                above = address[bank_bits : bank_bits + self.SPREAD_BITS]
+                bank = Cat(bank[:-1], bank[-1] ^ above.xor())
+            return bank
+
         def arbitrate(kind: str, requests: list, addresses: list) -> tuple[list, Signal]:
             """Grants per bank, and which of the requesters' addresses exist."""
             inside = Signal(len(requests), name=f"{kind}_inside")
@@ -127,7 +143,7 @@ class VectorBuffer(SharedComponent):
                 m.submodules[f"{kind}_arbiter{bank}"] = arbiter
                 m.d.comb += arbiter.requests.eq(
                     Cat(
-                        request.valid & (address[:bank_bits] == bank)
+                        request.valid & (bank_of(address) == bank)
                         for request, address in zip(requests, addresses, strict=True)
                     )
                 )

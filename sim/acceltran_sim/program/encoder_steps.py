@@ -227,12 +227,8 @@ class EncoderSteps:
                 self._scores(layer, layout, items[n], layout.scores[n % slots], entries)
             if n >= ahead:
                 done = n - ahead
-                rows = items[done][-1]
-                # The next product begins with what the first part of the last context gives.
-                parts = 2 if done == len(items) - 1 else 1
-                for part in _row_parts(rows, most=parts):
-                    slot = layout.scores[done % slots]
-                    self._context(layer, layout, items[done], slot, part, entries)
+                slot = layout.scores[done % slots]
+                self._context(layer, layout, items[done], slot, entries)
 
     def _scores(
         self,
@@ -284,18 +280,15 @@ class EncoderSteps:
         layout: GroupLayout,
         item: tuple[int, int, int, int],
         slot: int,
-        part: tuple[int, int],
         entries: dict[str, int],
     ) -> None:
-        element, head, first_row, _ = item
-        skipped, rows = part
-        row = first_row + skipped
+        element, head, row, rows = item
         shape, keys = self.shape, layout.lengths[element]
         start, stride = layout.first_rows[element], shape.attention_stride
         column = head * shape.head_blocks
         self._product(
             Product(
-                a_base=slot + skipped * shape.score_stride(keys),
+                a_base=slot,
                 a_row_stride=shape.score_stride(keys),
                 inner_vectors=shape.blocks(keys),
                 b_source=OperandSource.ACTIVATION,
@@ -351,9 +344,9 @@ class EncoderSteps:
             self.steps.append(Step(commands=commands, piece=pieces[name][0]))
 
 
-def _row_parts(rows: int, *, most: int = MOST_PARTS) -> Iterator[tuple[int, int]]:
+def _row_parts(rows: int) -> Iterator[tuple[int, int]]:
     """Parts of rows: while one is loaded, normalised or stored, the next one multiplies."""
-    parts = min(most, rows // LEAST_PART) or 1
+    parts = min(MOST_PARTS, rows // LEAST_PART) or 1
     size = -(-rows // parts)
     for row in range(0, rows, size):
         yield row, min(size, rows - row)

@@ -14,6 +14,8 @@ __all__ = ["DEFAULT_ORDER", "Product", "check_order", "product_commands", "strea
 DEFAULT_ORDER = "bijk"
 ASSUMED_DENSITY = 0.1
 """Part of A that is not zero, where cycles are estimated."""
+IMBALANCE = 0.02
+"""Cycles lost, likewise, for each doubling of the streams that rows are shared among for good."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,13 +127,15 @@ def _streams(config: AcceleratorConfig, product: Product, chunks: int) -> int:
         width = min(array.lanes // streams, words)
         passes = -(-words // width)
         row = inner * ASSUMED_DENSITY
+        # Rows whose sums wait in the lanes stay with their stream, however full they are.
+        imbalance = 1 + IMBALANCE * (streams.bit_length() - 1 if chunks > 1 else 0)
         row_blocks = -(-product.rows // (datapath.partial_sums * streams)) if chunks > 1 else 1
         bounds = (
             passes * -(-product.rows // streams) * row,
             row_blocks * passes * width * inner,
             passes * product.rows * product.inner_vectors / config.activation_banks,
         )
-        return max(bounds) + width * inner / chunks + (streams - 1) * row / 4
+        return max(bounds) * imbalance + width * inner / chunks + (streams - 1) * row / 4
 
     return min(stream_counts(array.streams), key=cycles)
 
