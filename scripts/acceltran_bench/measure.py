@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import cycle, islice
 from typing import Any
 
@@ -14,6 +15,7 @@ from acceltran_cli.bench_product import measure_product
 from acceltran_cli.options import choose_config
 from acceltran_cli.sentences import shipped_classifier
 from acceltran_sim.bench.product_job import ProductJob
+from acceltran_sim.golden.encoder import SITES
 from acceltran_sim.models.classifier import BERT_TINY_SST2
 from acceltran_sim.models.encoder_model import load_model
 from acceltran_sim.program.calibration import layer_tensors
@@ -78,14 +80,22 @@ def _integers(x: Any, config: AcceleratorConfig) -> Any:
     return quantize(x, exponent, config.fmt)[0]
 
 
-def encoder_run(preset: str, *, sparsity: float, batch: int, sequence: int) -> dict[str, Any]:
-    """Figures of the first layer of the shipped classifier on text that fills all rows."""
+def encoder_run(
+    preset: str, *, sparsity: float, batch: int, sequence: int, sites: Sequence[str] = SITES
+) -> dict[str, Any]:
+    """Figures of the first layer of the shipped classifier on text that fills all rows.
+
+    The tensors of ``sites`` are pruned.
+    """
     config = choose_config(preset, ())
     words = cycle(token for sentence in shipped_sentences() for token in sentence)
     job = text_job([list(islice(words, sequence)) for _ in range(batch)])
     encoder = quantize_model(
         load_model(BERT_TINY_SST2), job, fmt=config.fmt, sparsity=sparsity, layers=1
     )
+    (layer,) = encoder.layers
+    thresholds = {site: layer.thresholds[site] if site in sites else 0 for site in SITES}
+    encoder = replace(encoder, layers=(replace(layer, thresholds=thresholds),))
     figures = measure_encoder(
         config, encoder, job, order=DEFAULT_ORDER, memory_latency=20, seed=0, stall=0.0
     )
