@@ -44,7 +44,7 @@ def draw_all(results: Path, folder: Path) -> Iterator[Path]:
         ("stalls", _stalls, ("product", "sparse", "dram", "layer")),
     ):
         rows = [row for table in tables for row in _rows(results / f"{table}.json")]
-        rows = [row for row in rows if row["value"] is not None]
+        rows = [row for row in rows if row["figures"]]
         if rows:
             figure = draw(rows)
             path = folder / f"bench_{name}.svg"
