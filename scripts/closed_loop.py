@@ -6,8 +6,8 @@ the last half of the jobs: with the loops closed, and from the curves alone.
 Usage: python scripts/closed_loop.py [SENTENCES.tsv]
 
 All sentences run on the golden models; the first of them also on the Verilog of tiny, which has to
-agree in every bit. SENTENCES.tsv is a table with a column named sentence, as that of SST-2 in GLUE; without
-it, the 16 sentences that ship are taken four times each.
+agree in every bit. SENTENCES.tsv is a table with a column named sentence, as that of
+SST-2 in GLUE; without it, the 16 sentences that ship are taken four times each.
 """
 
 import json
@@ -40,9 +40,7 @@ OUTPUT = Path("build/bench/closed_loop.json")
 def shipped_sentences() -> list[list[int]]:
     """Token numbers of the sentences that the curves are fitted to."""
     with np.load(BERT_TINY_SST2 / "golden_logits16.npz") as known:
-        return [
-            ids[keep].tolist() for ids, keep in zip(known["ids"], known["mask"], strict=True)
-        ]
+        return [ids[keep].tolist() for ids, keep in zip(known["ids"], known["mask"], strict=True)]
 
 
 def read_sentences(classifier: Classifier, path: Path) -> list[list[int]]:
@@ -113,7 +111,8 @@ def main(arguments: list[str]) -> None:
                 flush=True,
             )
     worst = {
-        name: max(abs(row[name] - row["target"]) for row in rows) for name in ("closed_loop", "curve")
+        name: max(abs(row[name] - row["target"]) for row in rows)
+        for name in ("closed_loop", "curve")
     }
     few = Job(hidden=jobs.hidden[:ON_VERILOG], lengths=jobs.lengths[:ON_VERILOG])
     verilog = [
