@@ -6,8 +6,8 @@ the last half of the jobs: with the loops closed, and from the curves alone.
 Usage: python scripts/closed_loop.py [SENTENCES.tsv]
 
 All sentences run on the golden models; the first of them also on the Verilog of tiny, which has to
-agree in every bit. SENTENCES.tsv is a table with a column named sentence, as that of SST-2 in GLUE; without
-it, the 16 sentences that ship are taken four times each.
+agree in every bit. SENTENCES.tsv is a table with a column named sentence, as that of
+SST-2 in GLUE; without it, the 16 sentences that ship are taken four times each.
 """
 
 import json

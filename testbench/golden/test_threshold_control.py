@@ -59,8 +59,8 @@ def test_step_is_the_rounded_error(rng):
         assert found == exact
 
 
-@pytest.mark.parametrize("sparsity", [0.1, 0.5, 0.9])
-@pytest.mark.parametrize("drift", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("sparsity", [0.1, 0.5, 0.8])
+@pytest.mark.parametrize("drift", [0.5, 1.0, 1.5])
 def test_loop_reaches_its_target(rng, sparsity, drift):
     """Data that is drift times as large as what the curve was fitted to."""
     scale, elements = 1 << 14, 4096
