@@ -8,6 +8,7 @@ from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from acceltran.arch.config import AcceleratorConfig
+from acceltran.compute.lane_kinds import scalars_per_beat
 from acceltran.control.product_command import ProductCommand
 from acceltran.control.product_sequencer import ProductOrder, ProductSequencer
 from acceltran.library import SharedComponent
@@ -136,7 +137,11 @@ class Cluster(SharedComponent):
         m.submodules.sequencer = sequencer = ProductSequencer(
             **rows, tile=datapath.tile, lanes=array.lanes, pes=array.pes_per_cluster
         )
-        m.submodules.streamer = streamer = RowStreamer(**rows, tile=datapath.tile)
+        m.submodules.streamer = streamer = RowStreamer(
+            **rows,
+            tile=datapath.tile,
+            scalars_per_beat=scalars_per_beat(datapath.weight_window),
+        )
         m.submodules.scalars = scalars = Queue(shape=streamer.scalars.payload.shape(), depth=2)
         pes = [
             ProcessingElement(
@@ -144,6 +149,7 @@ class Cluster(SharedComponent):
                 tile=datapath.tile,
                 inner=config.limits.inner,
                 lane=datapath.lane,
+                weight_window=datapath.weight_window,
                 lanes=array.lanes,
                 pes=array.pes_per_cluster,
             )

@@ -8,21 +8,18 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from acceltran.arch.fixed_point import FixedPoint
-from acceltran.compute.broadcast_lane import BroadcastLane
-from acceltran.compute.dot_lane import DotLane
 from acceltran.compute.drain import HALVES, Drain, FinishedRow
 from acceltran.compute.epilogue import Epilogue
 from acceltran.compute.epilogue_parameters import EpilogueParameters
-from acceltran.compute.lane import Lane, Scalar
+from acceltran.compute.lane import Lane, scalar_layout
+from acceltran.compute.lane_kinds import LANES, make_lane, scalars_per_beat
 from acceltran.library import SharedComponent
 from acceltran.memory.ports import ADDRESS_WIDTH, BufferWrite
 from acceltran.memory.ram import Ram
 from acceltran.memory.tile_ports import BiasWrite, VectorWrite
 from acceltran.numeric.reduction import reduced
 
-__all__ = ["LANES", "ProcessingElement"]
-
-LANES: dict[str, type[Lane]] = {"broadcast": BroadcastLane, "dot": DotLane}
+__all__ = ["ProcessingElement"]
 
 
 class ProcessingElement(SharedComponent):
@@ -43,8 +40,8 @@ class ProcessingElement(SharedComponent):
     ----------
     fmt, tile, inner, tile_rows, partial_sums, multiplier_stages
         As in ``Lane``.
-    lane : str
-        Kind of lane: ``broadcast`` or ``dot``.
+    lane, weight_window
+        As in ``make_lane``.
     lanes : int
         Lanes; at least 1.
     pes : int
@@ -60,8 +57,9 @@ class ProcessingElement(SharedComponent):
         Lanes that take part; changes only while ``idle`` is 1.
     parameters : ``In(EpilogueParameters(fmt))``
         Changes only while ``idle`` is 1.
-    scalars : ``In(stream.Signature(Scalar(fmt, tile_rows, partial_sums)))``
-        Rows of scalars. ``ready`` depends on no other input than ``lane_enable``.
+    scalars : ``In(stream.Signature(scalar_layout(...)))``
+        Rows of scalars, as the lanes take them. ``ready`` depends on no other input than
+        ``lane_enable``.
     rows : ``In(stream.Signature(FinishedRow()))``
         One for each final row, in order, given before the last scalar of the row.
     o : ``Out(stream.Signature(BufferWrite(fmt, tile)))``
@@ -106,10 +104,13 @@ class ProcessingElement(SharedComponent):
         lane: str,
         lanes: int,
         pes: int,
+        weight_window: int = 0,
         multiplier_stages: int = 2,
     ):
         if lane not in LANES:
             raise ValueError(f"Lane must be one of {', '.join(LANES)}, not {lane!r}")
+        if weight_window and lane != "broadcast":
+            raise ValueError(f"Lane must be broadcast with a weight window, not {lane!r}")
         if lanes < 1:
             raise ValueError(f"Number of lanes must be at least 1, not {lanes!r}")
         if pes < 1 or pes & (pes - 1):
@@ -122,7 +123,15 @@ class ProcessingElement(SharedComponent):
         self.lane = lane
         self.lanes = lanes
         self.pes = pes
+        self.weight_window = weight_window
         self.multiplier_stages = multiplier_stages
+        scalars = scalar_layout(
+            fmt,
+            tile=tile,
+            tile_rows=tile_rows,
+            partial_sums=partial_sums,
+            scalars_per_beat=scalars_per_beat(weight_window),
+        )
         tile_write = VectorWrite(fmt, tile=tile, tile_rows=tile_rows, pes=pes, lanes=lanes)
         bias_write = BiasWrite(fmt, tile=tile, pes=pes, lanes=lanes)
         super().__init__({
@@ -131,7 +140,7 @@ class ProcessingElement(SharedComponent):
             "bias_write": In(bias_write),
             "lane_enable": In(lanes),
             "parameters": In(EpilogueParameters(fmt)),
-            "scalars": In(stream.Signature(Scalar(fmt, tile_rows, partial_sums))),
+            "scalars": In(stream.Signature(scalars)),
             "rows": In(stream.Signature(FinishedRow())),
             "o": Out(stream.Signature(BufferWrite(fmt, tile))),
             "saturated": Out(range(2 * tile + 1)),
@@ -163,19 +172,20 @@ class ProcessingElement(SharedComponent):
         ]
         return m
 
+    def _make_lane(self) -> Lane:
+        return make_lane(
+            lane=self.lane,
+            weight_window=self.weight_window,
+            fmt=self.fmt,
+            tile=self.tile,
+            inner=self.inner,
+            tile_rows=self.tile_rows,
+            partial_sums=self.partial_sums,
+            multiplier_stages=self.multiplier_stages,
+        )
+
     def _add_lanes(self, m: Module) -> list[Lane]:
-        kind = LANES[self.lane]
-        lanes = [
-            kind(
-                fmt=self.fmt,
-                tile=self.tile,
-                inner=self.inner,
-                tile_rows=self.tile_rows,
-                partial_sums=self.partial_sums,
-                multiplier_stages=self.multiplier_stages,
-            )
-            for _ in range(self.lanes)
-        ]
+        lanes = [self._make_lane() for _ in range(self.lanes)]
         write: Any = self.tile_write
         mine, lane_number = Signal(), Signal.like(write.lane)
         row, vector = Signal.like(write.row), Signal.like(write.vector)

@@ -287,10 +287,6 @@ def test_yosys_check(name, written):
             "memory.axi_masters must be 1 in this version, not 2",
         ),
         (
-            override(TINY, {"datapath.weight_window": "8"}),
-            "datapath.weight_window must be 0 in this version, not 8",
-        ),
-        (
             override(TINY, {"datapath.multipliers": "8"}),
             "datapath.multipliers must be 16 in this version, not 8",
         ),

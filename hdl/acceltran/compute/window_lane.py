@@ -47,7 +47,7 @@ class WindowLane(Lane):
 
     SCALARS_PER_BEAT = 4
     QUEUE_BEATS = 2
-    """Beats that the queue holds beyond the window: lanes that share scalars drift apart by them."""
+    """Beats that the queue holds beyond the window, so that lanes can drift apart."""
     SAVE_CYCLES = 2
     """Cycles after it left the queue in which what a row leaves in its slot cannot be resumed."""
 

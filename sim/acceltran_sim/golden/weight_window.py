@@ -40,9 +40,7 @@ class WindowSchedule:
         Register stages of a product.
     """
 
-    def __init__(
-        self, keep: npt.NDArray[np.bool_], *, window: int, multiplier_stages: int = 2
-    ):
+    def __init__(self, keep: npt.NDArray[np.bool_], *, window: int, multiplier_stages: int = 2):
         self.keep = keep
         self.window = window
         self.length = window + QUEUE_BEATS * SCALARS_PER_BEAT
