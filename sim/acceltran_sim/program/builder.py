@@ -8,6 +8,7 @@ import numpy.typing as npt
 from acceltran.arch.config import AcceleratorConfig
 from acceltran_sim.golden.encoder import QuantizedEncoder
 from acceltran_sim.program.assembler import encode_program
+from acceltran_sim.program.column_order import sort_columns
 from acceltran_sim.program.encoder_steps import EncoderSteps
 from acceltran_sim.program.image import Image, Program
 from acceltran_sim.program.layout import Shape, check_limits, group_elements
@@ -73,9 +74,10 @@ def build(
     valid = np.concatenate([raw[b, :length] for b, length in enumerate(rows)])
     vectors = rows_to_vectors(valid, shape.tile)
     input_address = image.append(pack_vectors(vectors, config))
-    layers = [
-        layer_pieces(config, shape, layer, first=n == 0) for n, layer in enumerate(encoder.layers)
-    ]
+    ordered = encoder.layers
+    if config.datapath.weight_window:
+        ordered = tuple(sort_columns(layer) for layer in ordered)
+    layers = [layer_pieces(config, shape, layer, first=n == 0) for n, layer in enumerate(ordered)]
     addresses = {
         piece: image.append(pack_vectors(piece.vectors, config))
         for pieces in layers
@@ -88,9 +90,7 @@ def build(
     done = 0
     for layout in groups:
         offset = done * shape.hidden_blocks * config.vector_bytes
-        builder.add_group(
-            layout, encoder.layers, layers, input_address + offset, output_address + offset
-        )
+        builder.add_group(layout, ordered, layers, input_address + offset, output_address + offset)
         done += layout.rows
     commands = tuple(emit(config, builder.steps, addresses))
     program_address = image.append(encode_program(commands))
