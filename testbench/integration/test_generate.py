@@ -36,6 +36,7 @@ CONFIGS = {
     "tiny-4.8": override(TINY, {"datapath.frac_bits": "8"}),
     "tiny-4.12": override(TINY, {"datapath.frac_bits": "12"}),
     "tiny-dot": override(TINY, {"datapath.lane": "dot"}),
+    "tiny-window": override(TINY, {"datapath.weight_window": "16"}),
 }
 FILES = ["acceltran.v", "acceltran.json", "acceltran.h", "registers.md", "lint.vlt"]
 

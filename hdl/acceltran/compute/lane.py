@@ -262,3 +262,8 @@ class Lane(SharedComponent):
                 scalars_per_beat=self.SCALARS_PER_BEAT,
             )
         )
+
+    @property
+    def LATENCY(self) -> int:
+        """Cycles from accepting the last scalar of a row to offering its sums."""
+        raise NotImplementedError
