@@ -24,6 +24,7 @@ from acceltran.arch.commands import (
 )
 from acceltran.arch.config import AcceleratorConfig, ConfigError, override
 from acceltran.arch.presets import EDGE, MEDIUM, SERVER, TINY, TINY2
+from acceltran.compute.lane_kinds import scalars_per_beat
 from acceltran.generate import generate_verilog, write_outputs
 from acceltran.library import Library
 from acceltran.top import AccelTran
@@ -182,7 +183,8 @@ def test_sidecar(machine):
     sum_width = 2 * config.fmt.width + (config.limits.inner - 1).bit_length() + 1
     assert sums == pes * lanes * config.datapath.partial_sums * 16 * sum_width
     tiles = sum(in_lanes.values()) - sums
-    assert tiles == pes * lanes * config.datapath.tile_rows * 16 * (config.fmt.width + 1)
+    keeps = scalars_per_beat(config.datapath.weight_window)  # one copy per scalar of a beat
+    assert tiles == pes * lanes * config.datapath.tile_rows * 16 * (config.fmt.width + keeps)
     assert sidecar["totals"]["memory_bits"] == sum(bits.values())
     assert sidecar["totals"]["memories"] == sum(m["count"] for m in memories.values())
 

@@ -16,7 +16,7 @@ from acceltran.compute.dot_lane import DotLane
 from acceltran.compute.window_lane import WindowLane
 from acceltran_sim.golden.product import exact_sums
 from acceltran_sim.golden.row_streamer import Beat, Token
-from testbench.harness.beats import pack_scalars
+from testbench.harness.beats import cut_beats, pack_scalars
 from testbench.harness.simulate import parameters, simulate, start
 from testbench.harness.streams import StreamSink, StreamSource
 from testbench.harness.vectors import pack, unpack
@@ -152,22 +152,9 @@ class Bench:
         layout = self.lane.scalars.payload.shape()
         return pack_scalars(layout, payload, fmt=self.fmt, tile=self.tile)
 
-    def beats(self, scalars):
-        """Cut the scalars of a row into beats that the lane takes."""
-        beats, size = [], 0
-        for scalar in scalars:
-            block = scalar and scalar[0] // self.tile
-            room = beats and None not in beats[-1] and len(beats[-1]) < size
-            if room and block is not None and beats[-1][0][0] // self.tile == block:
-                beats[-1].append(scalar)
-            else:
-                beats.append([scalar])
-                size = self.rng.integers(1, self.beat_limit, endpoint=True)
-        return beats
-
     async def send(self, row):
         """Send the scalars of a row."""
-        beats = self.beats(row.scalars)
+        beats = cut_beats(row.scalars, tile=self.tile, limit=self.beat_limit, rng=self.rng)
         for index, beat in enumerate(beats):
             first, last = index == 0, index == len(beats) - 1
             await self.source.put(self.encode(beat, row, first=first, last=last))

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Which lane a configuration asks for."""
 
 from typing import Any
