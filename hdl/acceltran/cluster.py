@@ -4,11 +4,12 @@ from functools import reduce
 from operator import add, or_
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from acceltran.arch.config import AcceleratorConfig
+from acceltran.compute.lane_kinds import scalars_per_beat
 from acceltran.control.kept_counter import Kept
 from acceltran.control.lane_accounts import LANE_CAUSES, LaneAccounts
 from acceltran.control.product_command import ProductCommand
@@ -151,6 +152,7 @@ class Cluster(SharedComponent):
                 **rows,
                 inner=config.limits.inner,
                 lane=datapath.lane,
+                weight_window=datapath.weight_window,
                 lanes=array.lanes,
                 streams=streams,
                 pes=pes,
@@ -236,12 +238,12 @@ class Cluster(SharedComponent):
         rows: dict[str, Any],
     ) -> "_Streams":
         """Jobs to the streamers, their scalars to all PEs, finished rows to the drains."""
-        streams = self.config.array.streams
+        streams, window = self.config.array.streams, self.config.datapath.weight_window
         job: Any = sequencer.jobs.payload
         seen = _Streams(streams)
         accepted, skipped = Signal(streams), Signal(streams)
         for number in range(streams):
-            streamer = RowStreamer(**rows)
+            streamer = RowStreamer(**rows, scalars_per_beat=scalars_per_beat(window))
             scalars = Queue(shape=streamer.scalars.payload.shape(), depth=2)
             m.submodules[f"streamer{number}"] = streamer
             m.submodules[f"scalars{number}"] = scalars
@@ -269,7 +271,7 @@ class Cluster(SharedComponent):
                 seen.valid[number].eq(scalars.o.valid & here),
                 seen.early[number].eq(scalars.o.valid & ~here),
                 seen.taken[number].eq(scalars.o.valid & ready),
-                seen.effectual[number].eq(scalar.effectual),
+                seen.effectual[number].eq(Value.cast(scalar.effectual).any()),
                 seen.streaming[number].eq(streamer.busy | (scalars.level != 0)),
                 sequencer.taken_last[number].eq(seen.taken[number] & scalar.last),
                 sequencer.taken_half[number].eq(scalar.row[-1]),
@@ -290,7 +292,10 @@ class Cluster(SharedComponent):
     def _add_accounts(self, m: Module, sequencer: ProductSequencer, scalars: "_Streams") -> None:
         array = self.config.array
         m.submodules.accounts = accounts = LaneAccounts(
-            lanes=array.lanes, streams=array.streams, pes=array.pes_per_cluster
+            lanes=array.lanes,
+            streams=array.streams,
+            pes=array.pes_per_cluster,
+            lanes_hold_scalars=self.config.datapath.weight_window > 0,
         )
         enabled = [Signal.like(accounts.enabled, name=f"enabled{c}") for c in range(CONTEXTS)]
         for context, count in enumerate(enabled):
@@ -298,6 +303,7 @@ class Cluster(SharedComponent):
         m.d.comb += [
             accounts.stream_count.eq(Mux(sequencer.context, *reversed(sequencer.stream_count))),
             accounts.enabled.eq(Mux(sequencer.context, *reversed(enabled))),
+            accounts.issued.eq(self.issued),
             accounts.dealt.eq(sequencer.dealt),
             accounts.working.eq(sequencer.working),
             accounts.waits_for_tile.eq(sequencer.waits_for_tile),

@@ -377,8 +377,13 @@ class Core(SharedComponent):
     def _count(
         self, m, queues, dma: Dma, scheduler, cluster: Cluster, vector, act, weights
     ) -> None:
+        datapath = self.config.datapath
+        # With a weight window, a multiplier issues nothing but products of two non-zero factors.
+        multipliers = cluster.issued * datapath.multipliers
         counts: dict[str, Any] = {
-            "multiplier_cycles": cluster.issued * self.config.datapath.multipliers,
+            "multiplier_cycles": (
+                cluster.effectual_products if datapath.weight_window else multipliers
+            ),
             "products_effectual": cluster.effectual_products,
             "busy_lanes": cluster.lanes.busy,
             **{f"stall_{cause}": getattr(cluster.lanes, cause) for cause in LANE_CAUSES},

@@ -10,13 +10,13 @@ from typing import Any
 from acceltran.arch.config import AcceleratorConfig, ConfigError
 from acceltran.arch.registers import COUNTERS, REGISTERS, counter_address
 from acceltran.compute.epilogue import Epilogue
+from acceltran.compute.lane_kinds import make_lane
 from acceltran.documents import c_header, registers_markdown
 from acceltran.library import Library, signature_ports
 from acceltran.lint_waivers import LINT_WAIVERS
 from acceltran.memory.ram import Ram
 from acceltran.memory.vector_buffer import VectorBuffer
 from acceltran.netlist_summary import RAM, summarise
-from acceltran.pe import LANES
 from acceltran.top import AccelTran
 
 __all__ = ["check_supported", "generate_verilog", "write_outputs"]
@@ -29,7 +29,6 @@ def check_supported(config: AcceleratorConfig) -> None:
     rules: tuple[tuple[str, int, int], ...] = (
         ("array.pes / array.pes_per_cluster", config.array.clusters, 1),
         ("memory.axi_masters", config.memory.axi_masters, 1),
-        ("datapath.weight_window", config.datapath.weight_window, 0),
         ("datapath.multipliers", config.datapath.multipliers, config.datapath.tile),
     )
     for name, value, supported in rules:
@@ -61,8 +60,9 @@ def _convert(config: AcceleratorConfig, library: Library) -> str:
 def _latencies(config: AcceleratorConfig) -> dict[str, int]:
     """Cycles from input to output of the units on the way of a product."""
     datapath = config.datapath
-    lane_type = LANES[datapath.lane]
-    lane = lane_type(
+    lane = make_lane(
+        lane=datapath.lane,
+        weight_window=datapath.weight_window,
         fmt=config.fmt,
         tile=datapath.tile,
         inner=config.limits.inner,

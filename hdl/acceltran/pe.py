@@ -9,12 +9,11 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from acceltran.arch.fixed_point import FixedPoint
-from acceltran.compute.broadcast_lane import BroadcastLane
-from acceltran.compute.dot_lane import DotLane
 from acceltran.compute.drain import HALVES, Drain, FinishedRow
 from acceltran.compute.epilogue import Epilogue
 from acceltran.compute.epilogue_parameters import EpilogueParameters
-from acceltran.compute.lane import Lane, Scalar
+from acceltran.compute.lane import Lane, scalar_layout
+from acceltran.compute.lane_kinds import LANES, make_lane, scalars_per_beat
 from acceltran.library import SharedComponent
 from acceltran.memory.ports import ADDRESS_WIDTH, BufferWrite
 from acceltran.memory.ram import Ram
@@ -22,13 +21,12 @@ from acceltran.memory.tile_ports import BiasWrite, VectorWrite
 from acceltran.numeric.count_ones import count_ones
 from acceltran.numeric.reduction import reduced
 
-__all__ = ["CONTEXTS", "LANES", "ProcessingElement"]
+__all__ = ["CONTEXTS", "ProcessingElement"]
 
 CONTEXTS = 2
 """Settings that hold at the same time: of results under way, and of scalars."""
 PENDING_WIDTH = 16
 """Bits of a count of vectors: more than all queues of rows hold."""
-LANES: dict[str, type[Lane]] = {"broadcast": BroadcastLane, "dot": DotLane}
 
 
 class ProcessingElement(SharedComponent):
@@ -54,8 +52,8 @@ class ProcessingElement(SharedComponent):
     ----------
     fmt, tile, inner, tile_rows, partial_sums, multiplier_stages
         As in ``Lane``.
-    lane : str
-        Kind of lane: ``broadcast`` or ``dot``.
+    lane, weight_window
+        As in ``make_lane``.
     lanes : int
         Lanes; at least 1.
     streams : int
@@ -77,8 +75,9 @@ class ProcessingElement(SharedComponent):
         Of each context. Settings of a context change only while nothing of it is under way.
     context : ``In(1)``
         Of the scalars; changes only when all scalars of the one before were taken.
-    scalars : ``In(stream.Signature(Scalar(fmt, tile_rows, partial_sums))).array(streams)``
-        Rows of scalars. ``ready`` depends on no other input than the settings.
+    scalars : ``In(stream.Signature(scalar_layout(...))).array(streams)``
+        Rows of scalars, as the lanes take them. ``ready`` depends on no other input than the
+        settings.
     rows : ``In(stream.Signature(FinishedRow())).array(streams)``
         One for each final row of the stream, in order, given before the last scalar of the row;
         at most one in a cycle.
@@ -130,10 +129,13 @@ class ProcessingElement(SharedComponent):
         lanes: int,
         streams: int,
         pes: int,
+        weight_window: int = 0,
         multiplier_stages: int = 2,
     ):
         if lane not in LANES:
             raise ValueError(f"Lane must be one of {', '.join(LANES)}, not {lane!r}")
+        if weight_window and lane != "broadcast":
+            raise ValueError(f"Lane must be broadcast with a weight window, not {lane!r}")
         if lanes < 1:
             raise ValueError(f"Number of lanes must be at least 1, not {lanes!r}")
         if streams < 1 or streams & (streams - 1) or lanes % streams:
@@ -152,8 +154,15 @@ class ProcessingElement(SharedComponent):
         self.lanes = lanes
         self.streams = streams
         self.pes = pes
+        self.weight_window = weight_window
         self.multiplier_stages = multiplier_stages
-        scalar = Scalar(fmt, tile_rows, partial_sums)
+        scalars = scalar_layout(
+            fmt,
+            tile=tile,
+            tile_rows=tile_rows,
+            partial_sums=partial_sums,
+            scalars_per_beat=scalars_per_beat(weight_window),
+        )
         super().__init__({
             "index": In(range(pes)),
             "tile_write": In(VectorWrite(fmt, tile=tile, tile_rows=tile_rows, lanes=lanes)),
@@ -162,7 +171,7 @@ class ProcessingElement(SharedComponent):
             "stream_count": In(range(streams + 1)).array(CONTEXTS),
             "parameters": In(EpilogueParameters(fmt)).array(CONTEXTS),
             "context": In(1),
-            "scalars": In(stream.Signature(scalar)).array(streams),
+            "scalars": In(stream.Signature(scalars)).array(streams),
             "rows": In(stream.Signature(FinishedRow())).array(streams),
             "o": Out(stream.Signature(BufferWrite(fmt, tile))),
             "saturated": Out(range(2 * tile + 1)),
@@ -190,19 +199,20 @@ class ProcessingElement(SharedComponent):
         ]
         return m
 
+    def _make_lane(self) -> Lane:
+        return make_lane(
+            lane=self.lane,
+            weight_window=self.weight_window,
+            fmt=self.fmt,
+            tile=self.tile,
+            inner=self.inner,
+            tile_rows=self.tile_rows,
+            partial_sums=self.partial_sums,
+            multiplier_stages=self.multiplier_stages,
+        )
+
     def _add_lanes(self, m: Module) -> list[Lane]:
-        kind = LANES[self.lane]
-        lanes = [
-            kind(
-                fmt=self.fmt,
-                tile=self.tile,
-                inner=self.inner,
-                tile_rows=self.tile_rows,
-                partial_sums=self.partial_sums,
-                multiplier_stages=self.multiplier_stages,
-            )
-            for _ in range(self.lanes)
-        ]
+        lanes = [self._make_lane() for _ in range(self.lanes)]
         write: Any = self.tile_write
         targets, row, vector = Signal(self.lanes), Signal.like(write.row), Signal.like(write.vector)
         m.d.sync += targets.eq(Mux(write.valid, write.lanes, 0))

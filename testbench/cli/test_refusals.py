@@ -61,6 +61,14 @@ def refused(answer):
         (("--set", "array.lanes=0"), "array.lanes must be from 1 to 128, not 0"),
         (("--set", "datapath.frac_bits=9"), "datapath.frac_bits must be one of 8, 12, 16, not 9"),
         (
+            ("--set", "datapath.weight_window=4"),
+            "datapath.weight_window must be one of 0, 8, 16, not 4",
+        ),
+        (
+            ("--set", "datapath.lane=dot", "--set", "datapath.weight_window=8"),
+            "datapath.weight_window must be 0 unless datapath.lane is broadcast, not 8",
+        ),
+        (
             ("--set", "array.lanes=4", "--set", "array.lanes=8"),
             "--set must set array.lanes once, not to 4 and 8",
         ),

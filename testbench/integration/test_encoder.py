@@ -30,6 +30,8 @@ VARIANTS = {
     "4.8": override(TINY, {"datapath.frac_bits": "8"}),
     "4.12": override(TINY, {"datapath.frac_bits": "12"}),
     "dot": override(TINY, {"datapath.lane": "dot"}),
+    "window8": override(TINY, {"datapath.weight_window": "8"}),
+    "window16": override(TINY2, {"datapath.weight_window": "16", "datapath.frac_bits": "12"}),
 }
 
 SENTENCES = (

@@ -24,6 +24,7 @@ from acceltran.arch.commands import (
 )
 from acceltran.arch.config import AcceleratorConfig, ConfigError, override
 from acceltran.arch.presets import EDGE, MEDIUM, SERVER, TINY, TINY2
+from acceltran.compute.lane_kinds import scalars_per_beat
 from acceltran.generate import generate_verilog, write_outputs
 from acceltran.library import Library
 from acceltran.top import AccelTran
@@ -36,6 +37,7 @@ CONFIGS = {
     "tiny-4.8": override(TINY, {"datapath.frac_bits": "8"}),
     "tiny-4.12": override(TINY, {"datapath.frac_bits": "12"}),
     "tiny-dot": override(TINY, {"datapath.lane": "dot"}),
+    "tiny-window": override(TINY, {"datapath.weight_window": "16"}),
 }
 FILES = ["acceltran.v", "acceltran.json", "acceltran.h", "registers.md", "lint.vlt"]
 
@@ -181,7 +183,8 @@ def test_sidecar(machine):
     sum_width = 2 * config.fmt.width + (config.limits.inner - 1).bit_length() + 1
     assert sums == pes * lanes * config.datapath.partial_sums * 16 * sum_width
     tiles = sum(in_lanes.values()) - sums
-    assert tiles == pes * lanes * config.datapath.tile_rows * 16 * (config.fmt.width + 1)
+    keeps = scalars_per_beat(config.datapath.weight_window)  # one copy per scalar of a beat
+    assert tiles == pes * lanes * config.datapath.tile_rows * 16 * (config.fmt.width + keeps)
     assert sidecar["totals"]["memory_bits"] == sum(bits.values())
     assert sidecar["totals"]["memories"] == sum(m["count"] for m in memories.values())
 
@@ -285,10 +288,6 @@ def test_yosys_check(name, written):
         (
             override(TINY, {"memory.axi_masters": "2"}),
             "memory.axi_masters must be 1 in this version, not 2",
-        ),
-        (
-            override(TINY, {"datapath.weight_window": "8"}),
-            "datapath.weight_window must be 0 in this version, not 8",
         ),
         (
             override(TINY, {"datapath.multipliers": "8"}),

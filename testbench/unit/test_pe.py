@@ -10,11 +10,13 @@ from acceltran.arch.commands import THRESHOLDS
 from acceltran.arch.fixed_point import FixedPoint
 from acceltran.compute.drain import FinishedRow
 from acceltran.compute.epilogue_parameters import EpilogueParameters
-from acceltran.compute.lane import Scalar
+from acceltran.compute.lane import scalar_layout
+from acceltran.compute.lane_kinds import scalars_per_beat
 from acceltran.pe import ProcessingElement
 from acceltran_sim.golden.epilogue import epilogue
 from acceltran_sim.golden.product import exact_sums
-from acceltran_sim.golden.row_streamer import stream_row
+from acceltran_sim.golden.row_streamer import beats_of, stream_row
+from testbench.harness.beats import pack_scalars
 from testbench.harness.fields import pack_fields
 from testbench.harness.simulate import parameters, simulate, start
 from testbench.harness.streams import StreamSink, StreamSource
@@ -25,20 +27,32 @@ SHAPE = {"tile": TILE, "inner": 1024, "tile_rows": 64, "partial_sums": 8}
 
 
 @pytest.mark.parametrize(
-    ("lane", "frac_bits", "lanes", "pes"),
-    [("broadcast", 16, 4, 2), ("broadcast", 12, 3, 1), ("dot", 8, 2, 4)],
+    ("lane", "window", "frac_bits", "lanes", "pes"),
+    [
+        ("broadcast", 0, 16, 4, 2),
+        ("broadcast", 0, 12, 3, 1),
+        ("broadcast", 8, 12, 2, 2),
+        ("dot", 0, 8, 2, 4),
+    ],
 )
-def test_pe(lane, frac_bits, lanes, pes, request):
+def test_pe(lane, window, frac_bits, lanes, pes, request):
     simulate(
         ProcessingElement(
             fmt=FixedPoint(int_bits=4, frac_bits=frac_bits),
             lane=lane,
+            weight_window=window,
             lanes=lanes,
             pes=pes,
             **SHAPE,
         ),
         bench=__name__,
-        parameters={"lane": lane, "frac_bits": frac_bits, "lanes": lanes, "pes": pes},
+        parameters={
+            "lane": lane,
+            "window": window,
+            "frac_bits": frac_bits,
+            "lanes": lanes,
+            "pes": pes,
+        },
         seed=request.config.getoption("seed"),
     )
 
@@ -47,6 +61,10 @@ def test_pe(lane, frac_bits, lanes, pes, request):
     ("wrong", "message"),
     [
         ({"lane": "systolic"}, "Lane must be one of broadcast, dot, not 'systolic'"),
+        (
+            {"lane": "dot", "weight_window": 8},
+            "Lane must be broadcast with a weight window, not 'dot'",
+        ),
         ({"lanes": 0}, "Number of lanes must be at least 1, not 0"),
         ({"pes": 3}, "Number of PEs must be a power of two, not 3"),
     ],
@@ -70,7 +88,7 @@ class Bench:
         self.lane, self.lanes, self.pes = chosen["lane"], chosen["lanes"], chosen["pes"]
         self.rng = np.random.default_rng(cocotb.RANDOM_SEED)
         self.index = int(self.rng.integers(self.pes))
-        self.scalar = Scalar(self.fmt, SHAPE["tile_rows"], SHAPE["partial_sums"])
+        self.window = chosen["window"]
         self.source = StreamSource(dut, "scalars", pace=source_pace)
         self.rows = StreamSource(dut, "rows")
         self.sink = StreamSink(dut, "o", pace=sink_pace)
@@ -173,7 +191,7 @@ class Bench:
                 vectors = a[row, first : first + count]
                 tags = {"slot": row, "first": chunk == 0, "final": final}
                 tokens, _ = stream_row(vectors, vectors != 0, tile_row=first_row, **tags)
-                await self.source.put_all(pack_fields(self.scalar, vars(token)) for token in tokens)
+                await self.source.put_all(self.payloads(tokens))
             first += count
             for _ in range(10):
                 await dut.clk.rising_edge
@@ -183,6 +201,18 @@ class Bench:
         await dut.clk.rising_edge
         assert dut.idle.value
         assert dut.draining.value == 0
+
+    def payloads(self, tokens):
+        beat = scalars_per_beat(self.window)
+        layout = scalar_layout(
+            self.fmt,
+            tile=TILE,
+            tile_rows=SHAPE["tile_rows"],
+            partial_sums=SHAPE["partial_sums"],
+            scalars_per_beat=beat,
+        )
+        scalars = beats_of(tokens, tile=TILE, scalars_per_beat=beat) if beat > 1 else tokens
+        return [pack_scalars(layout, one, fmt=self.fmt, tile=TILE) for one in scalars]
 
     async def _check(self, values, keep, on, base, stride):
         for row in range(len(values)):
@@ -200,7 +230,7 @@ class Bench:
             await self.dut.clk.rising_edge
             assert self.dut.idle.value
             assert not self.dut.o__valid.value
-        if self.lane == "dot":
+        if self.lane == "dot" or self.window:
             del self.counts["issued"], self.expected["issued"]
         assert self.counts == self.expected
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from acceltran.arch.fixed_point import FixedPoint
-from acceltran.compute.lane import Scalar
+from acceltran.compute.lane import scalar_layout
 from acceltran.sparsity.row_scanner import RowJob
 from acceltran.sparsity.row_streamer import RowStreamer
-from acceltran_sim.golden.row_streamer import stream_row
+from acceltran_sim.golden.row_streamer import beats_of, stream_row
+from testbench.harness.beats import pack_scalars
 from testbench.harness.fields import pack_fields
 from testbench.harness.read_ports import ReadMemory
 from testbench.harness.simulate import parameters, simulate, start
@@ -20,13 +21,15 @@ DEPTH = 3 + RowStreamer.FULL_RATE_DEPTH
 SHAPE = {"tile": 16, "tile_rows": 256, "partial_sums": 64}
 
 
-@pytest.mark.parametrize("frac_bits", [8, 16], ids=["q4.8", "q4.16"])
-def test_row_streamer(frac_bits, request):
+@pytest.mark.parametrize(
+    ("frac_bits", "beat"), [(8, 1), (16, 1), (12, 4)], ids=["q4.8", "q4.16", "q4.12-beats"]
+)
+def test_row_streamer(frac_bits, beat, request):
     fmt = FixedPoint(int_bits=4, frac_bits=frac_bits)
     simulate(
-        RowStreamer(fmt=fmt, **SHAPE, depth=DEPTH),
+        RowStreamer(fmt=fmt, **SHAPE, scalars_per_beat=beat, depth=DEPTH),
         bench=__name__,
-        parameters={"frac_bits": frac_bits},
+        parameters={"frac_bits": frac_bits, "beat": beat},
         seed=request.config.getoption("seed"),
     )
 
@@ -39,6 +42,8 @@ def test_row_streamer(frac_bits, request):
         ({"tile_rows": 96}, "Tile rows must be a power of two and at least 32, not 96"),
         ({"partial_sums": 1}, "Number of partial sums must be at least 2, not 1"),
         ({"depth": 1}, "Depth must be at least 2, not 1"),
+        ({"scalars_per_beat": 17}, "Scalars per beat must be from 1 to the tile 16, not 17"),
+        ({"scalars_per_beat": 0}, "Scalars per beat must be from 1 to the tile 16, not 0"),
     ],
 )
 def test_rejects(wrong, message):
@@ -55,7 +60,7 @@ class Bench:
     def __init__(self, dut, *, rows, density, seed, counts=(1, 8), mask_pace=1.0, value_pace=1.0):
         self.dut = dut
         self.fmt = FixedPoint(int_bits=4, frac_bits=parameters()["frac_bits"])
-        self.scalar = Scalar(self.fmt, SHAPE["tile_rows"], SHAPE["partial_sums"])
+        self.beat = parameters()["beat"]
         tile = SHAPE["tile"]
         rng = np.random.default_rng(seed)
         job_layout = RowJob(SHAPE["tile_rows"], SHAPE["partial_sums"])
@@ -81,12 +86,21 @@ class Bench:
             }
             self.jobs.append(pack_fields(job_layout, {"address": address, "count": count, **tags}))
             tokens, skipped = stream_row(values, keep, **tags)
-            self.tokens += [pack_fields(self.scalar, vars(token)) for token in tokens]
+            self.tokens += self.payloads(tokens)
             self.skipped += skipped
             address += count + int(rng.integers(0, 3))
         self.masks = ReadMemory(dut, "masks", self._keep, field="keep", pace=mask_pace)
         self.values = ReadMemory(dut, "values", self._vector, field="vector", pace=value_pace)
         self.skip_strobes = 0
+
+    def payloads(self, tokens):
+        """What leaves for the tokens of one row, raw."""
+        tile = SHAPE["tile"]
+        layout = scalar_layout(self.fmt, **SHAPE, scalars_per_beat=self.beat)
+        scalars = tokens
+        if self.beat > 1:
+            scalars = beats_of(tokens, tile=tile, scalars_per_beat=self.beat)
+        return [pack_scalars(layout, one, fmt=self.fmt, tile=tile) for one in scalars]
 
     def _keep(self, address):
         return pack(self.memory[address][1].astype(np.int64), 1)
@@ -165,7 +179,7 @@ async def single_elements(dut):
             tags |= {"context": bool(tag & 4)}
             bench.jobs.append(pack_fields(layout, {"address": address, "count": 3, **tags}))
             tokens, skipped = stream_row(values, keep, **tags)
-            bench.tokens += [pack_fields(bench.scalar, vars(t)) for t in tokens]
+            bench.tokens += bench.payloads(tokens)
             bench.skipped += skipped
     source, sink = StreamSource(dut, "jobs"), StreamSink(dut, "scalars")
     await bench.start()
@@ -210,7 +224,7 @@ async def keeps_up_at_one_in_sixteen(dut):
         tags = {"tile_row": 0, "slot": 0, "first": True, "final": False, "context": True}
         bench.jobs.append(pack_fields(layout, {"address": 8 * row, "count": count, **tags}))
         tokens, _ = stream_row(values, values != 0, **tags)
-        bench.tokens += [pack_fields(bench.scalar, vars(t)) for t in tokens]
+        bench.tokens += bench.payloads(tokens)
     source, sink = StreamSource(dut, "jobs"), StreamSink(dut, "scalars")
     await bench.start()
     cocotb.start_soon(source.put_all(bench.jobs))

@@ -151,6 +151,11 @@ class AcceleratorConfig:
                 f"datapath.multipliers must divide datapath.tile ({datapath.tile}) or be a"
                 f" multiple of it, not {datapath.multipliers}"
             )
+        if datapath.weight_window and datapath.lane != "broadcast":
+            raise ConfigError(
+                "datapath.weight_window must be 0 unless datapath.lane is broadcast,"
+                f" not {datapath.weight_window}"
+            )
         if datapath.tile % array.softmax_width:
             raise ConfigError(
                 f"array.softmax_width must divide datapath.tile ({datapath.tile}),"

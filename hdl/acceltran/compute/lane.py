@@ -5,12 +5,13 @@ from typing import Any
 from amaranth import Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from acceltran.arch.fixed_point import FixedPoint
 from acceltran.arch.sums import sum_width
 from acceltran.library import SharedComponent
 
-__all__ = ["Lane", "LaneSignature", "Scalar", "TileWrite"]
+__all__ = ["Lane", "LaneSignature", "Scalar", "ScalarBeat", "TileWrite", "scalar_layout"]
 
 
 class Scalar(data.StructLayout):
@@ -50,6 +51,61 @@ class Scalar(data.StructLayout):
         })
 
 
+class ScalarBeat(data.StructLayout):
+    """Layout of several elements of a row, all of one block of ``tile`` rows of the lane's tile.
+
+    Members
+    -------
+    values : ``ArrayLayout(signed(fmt.width), scalars_per_beat)``
+        The elements.
+    index : ``ArrayLayout(range(tile), scalars_per_beat)``
+        Rows that they multiply, within the block.
+    row : ``range(tile_rows)``
+        Row that the first of them multiplies; its upper bits are the block.
+    effectual : ``unsigned(scalars_per_beat)``
+        Which elements are there, the lowest places first. If 0, only the tags count.
+    slot, first, resume, last, final, context
+        As in ``Scalar``, of the beat.
+    """
+
+    def __init__(
+        self,
+        fmt: FixedPoint,
+        *,
+        tile: int,
+        tile_rows: int,
+        partial_sums: int,
+        scalars_per_beat: int,
+    ):
+        super().__init__({
+            "values": data.ArrayLayout(signed(fmt.width), scalars_per_beat),
+            "index": data.ArrayLayout(unsigned(exact_log2(tile)), scalars_per_beat),
+            "row": range(tile_rows),
+            "slot": range(partial_sums),
+            "effectual": unsigned(scalars_per_beat),
+            "first": unsigned(1),
+            "resume": unsigned(1),
+            "last": unsigned(1),
+            "final": unsigned(1),
+            "context": unsigned(1),
+        })
+
+
+def scalar_layout(
+    fmt: FixedPoint, *, tile: int, tile_rows: int, partial_sums: int, scalars_per_beat: int
+) -> Scalar | ScalarBeat:
+    """Layout of what rows consist of: ``Scalar``, or ``ScalarBeat`` if several come at a time."""
+    if scalars_per_beat == 1:
+        return Scalar(fmt, tile_rows, partial_sums)
+    return ScalarBeat(
+        fmt,
+        tile=tile,
+        tile_rows=tile_rows,
+        partial_sums=partial_sums,
+        scalars_per_beat=scalars_per_beat,
+    )
+
+
 class TileWrite(wiring.Signature):
     """Write port of a lane's tile, as the lane sees it: one row a cycle, never refused.
 
@@ -76,13 +132,27 @@ class LaneSignature(wiring.Signature):
     """Ports of a MAC lane; see ``Lane``."""
 
     def __init__(
-        self, *, fmt: FixedPoint, tile: int, inner: int, tile_rows: int, partial_sums: int
+        self,
+        *,
+        fmt: FixedPoint,
+        tile: int,
+        inner: int,
+        tile_rows: int,
+        partial_sums: int,
+        scalars_per_beat: int,
     ):
+        scalars = scalar_layout(
+            fmt,
+            tile=tile,
+            tile_rows=tile_rows,
+            partial_sums=partial_sums,
+            scalars_per_beat=scalars_per_beat,
+        )
         sums = data.ArrayLayout(signed(sum_width(fmt=fmt, inner=inner)), tile)
         super().__init__({
             "enable": In(1),
             "tile_write": In(TileWrite(fmt, tile, tile_rows)),
-            "scalars": In(stream.Signature(Scalar(fmt, tile_rows, partial_sums))),
+            "scalars": In(stream.Signature(scalars)),
             "sums": Out(stream.Signature(sums)),
             "issued": Out(1),
             "effectual_products": Out(range(tile + 1)),
@@ -132,12 +202,13 @@ class Lane(SharedComponent):
         If 0, scalars are accepted and ignored.
     tile_write : ``In(TileWrite(fmt, tile, tile_rows))``
         Rows of the tile.
-    scalars : ``In(stream.Signature(Scalar(fmt, tile_rows, partial_sums)))``
-        Rows of scalars.
+    scalars : ``In(stream.Signature(scalar_layout(...)))``
+        Rows of scalars, ``SCALARS_PER_BEAT`` at a time.
     sums : ``Out(stream.Signature(ArrayLayout(signed(sum_width), tile)))``
         Sums of the final rows, where ``sum_width`` is ``acceltran.arch.sums.sum_width``.
     issued : ``Out(1)``
-        Strobe: the multipliers were given ``tile`` products.
+        Strobe: the multipliers were given products; ``tile`` of them, unless the lane has each
+        multiplier pick its own.
     effectual_products : ``Out(range(tile + 1))``
         With ``issued``: how many of these products have two non-zero factors; else 0.
     reading : ``Out(1)``
@@ -145,6 +216,9 @@ class Lane(SharedComponent):
     empty : ``Out(1)``
         No scalar is under way and no sums wait.
     """
+
+    SCALARS_PER_BEAT = 1
+    """Scalars that the lane takes at a time."""
 
     enable: Signal
     tile_write: Any
@@ -189,5 +263,11 @@ class Lane(SharedComponent):
                 inner=inner,
                 tile_rows=tile_rows,
                 partial_sums=partial_sums,
+                scalars_per_beat=self.SCALARS_PER_BEAT,
             )
         )
+
+    @property
+    def LATENCY(self) -> int:
+        """Cycles from accepting the last scalar of a row to offering its sums."""
+        raise NotImplementedError

@@ -1,6 +1,6 @@
 """What every lane of a cluster does in every cycle."""
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
@@ -19,7 +19,11 @@ class LaneAccounts(SharedComponent):
     Lanes of one stream share their fate, but for those without a column. Each cycle, what is
     charged adds up to at most all lanes; the others are idle.
 
-    Latency is ``LATENCY`` cycles.
+    Lanes that hold scalars work at other times than they take them. For them what they issue is
+    counted as work, and only lanes that issue nothing are charged to a cause; where a lane takes
+    scalars but issues nothing, it waits for operands.
+
+    Latency is ``latency`` cycles.
 
     Parameters
     ----------
@@ -29,6 +33,8 @@ class LaneAccounts(SharedComponent):
         Row streamers of the cluster; a power of two that divides ``lanes``.
     pes : int
         PEs of the cluster; at least 1.
+    lanes_hold_scalars : bool
+        Count what lanes issue.
 
     Members
     -------
@@ -48,8 +54,10 @@ class LaneAccounts(SharedComponent):
         As of ``ProductSequencer``.
     waits_for_semaphore : ``In(1)``
         The next product waits for a semaphore.
+    issued : ``In(range(pes * lanes + 1))``
+        Lanes that issue products; only where lanes hold scalars.
     busy : ``Out``
-        Lanes that take an effectual scalar.
+        Lanes that take an effectual scalar, or issue products.
     columns : ``Out``
         Lanes without a column while their stream works.
     operand : ``Out``
@@ -67,8 +75,6 @@ class LaneAccounts(SharedComponent):
         Lanes whose next product waits for a semaphore.
     """
 
-    LATENCY = 3
-
     stream_count: Signal
     enabled: Signal
     valid: Signal
@@ -81,6 +87,7 @@ class LaneAccounts(SharedComponent):
     waits_for_tile: Signal
     waits_for_results: Signal
     waits_for_semaphore: Signal
+    issued: Signal
     busy: Signal
     columns: Signal
     operand: Signal
@@ -90,7 +97,7 @@ class LaneAccounts(SharedComponent):
     control: Signal
     semaphore: Signal
 
-    def __init__(self, *, lanes: int, streams: int, pes: int):
+    def __init__(self, *, lanes: int, streams: int, pes: int, lanes_hold_scalars: bool = False):
         if lanes < 1:
             raise ValueError(f"Number of lanes must be at least 1, not {lanes!r}")
         if streams < 1 or streams & (streams - 1) or lanes % streams:
@@ -103,10 +110,12 @@ class LaneAccounts(SharedComponent):
         self.lanes = lanes
         self.streams = streams
         self.pes = pes
+        self.lanes_hold_scalars = lanes_hold_scalars
         total = range(pes * lanes + 1)
         super().__init__({
             "stream_count": In(range(streams + 1)),
             "enabled": In(total),
+            "issued": In(total),
             **dict.fromkeys(("valid", "taken", "effectual", "early", "streaming"), In(streams)),
             **dict.fromkeys(
                 (
@@ -120,6 +129,11 @@ class LaneAccounts(SharedComponent):
             ),
             **dict.fromkeys(("busy", *LANE_CAUSES), Out(total)),
         })
+
+    @property
+    def latency(self) -> int:
+        """Cycles from what happens to what is charged."""
+        return 5 if self.lanes_hold_scalars else 3
 
     def elaborate(self, platform):
         m = Module()
@@ -168,17 +182,46 @@ class LaneAccounts(SharedComponent):
             Cat(share).eq(Cat(self.stream_count, share[0])),
             Cat(enabled).eq(Cat(self.enabled, enabled[0])),
         ]
+        charged = {
+            name: Signal.like(self.enabled, name=f"charged_{name}")
+            for name in ("busy", *LANE_CAUSES)
+        }
         for count in counts:
             with m.If(share[-1] == count):
                 with_column = enabled[-1] >> ceil_log2(count)
                 without = self.pes * self.lanes // count - with_column
                 m.d.sync += [
-                    self.busy.eq(sizes["busy"] * with_column),
-                    self.columns.eq(sizes["busy"] * without),
+                    charged["busy"].eq(sizes["busy"] * with_column),
+                    charged["columns"].eq(sizes["busy"] * without),
                     *(
-                        getattr(self, name).eq(size * (self.pes * self.lanes // count))
+                        charged[name].eq(size * (self.pes * self.lanes // count))
                         for name, size in sizes.items()
                         if name != "busy"
                     ),
                 ]
+        if self.lanes_hold_scalars:
+            self._charge_those_that_rest(m, charged)
+        else:
+            m.d.comb += [getattr(self, name).eq(lanes) for name, lanes in charged.items()]
         return m
+
+    def _charge_those_that_rest(self, m: Module, charged: dict[str, Signal]) -> None:
+        """Charge causes in turn until the lanes that issue nothing are used up."""
+        issued = Signal.like(self.issued, name="issued_lanes")
+        resting = Signal.like(self.issued)
+        m.d.sync += [
+            issued.eq(self.issued),
+            resting.eq(self.pes * self.lanes - self.issued),
+            self.busy.eq(issued),
+        ]
+        order = [name for name in LANE_CAUSES if name not in ("sums", "operand")]
+        total: Value = Const(0)
+        before: Value = Const(0)
+        for name in (*order, "sums", "operand"):
+            share = charged[name] + charged["busy"] if name == "operand" else charged[name]
+            total = total + share
+            upto = Signal(range(2 * self.pes * self.lanes + 1), name=f"upto_{name}")
+            m.d.sync += upto.eq(total)
+            here = Mux(upto < resting, upto, resting)
+            m.d.sync += getattr(self, name).eq(here - before)
+            before = here

@@ -23,10 +23,11 @@ class VectorBuffer(SharedComponent):
 
     The low bits of an address are the bank; where ``spread``, the highest of them is changed by
     the parity of the ``SPREAD_BITS`` bits above, so that the same vector of successive rows lies in
-    two banks in turn even if rows are a power of two apart. Each cycle every bank serves one reader, one mask
-    reader and one writer, each kind in turn; different banks work in parallel. A read that is taken
-    in a later cycle than a write sees it. Keep bits of a read vector are ``value != 0``, which is
-    what a vector's keep bits say by definition; the stored ones are for mask readers.
+    two banks in turn even if rows are a power of two apart. Each cycle every bank serves one
+    reader, one mask reader and one writer, each kind in turn; different banks work in parallel. A
+    read that is taken in a later cycle than a write sees it. Keep bits of a read vector are
+    ``value != 0``, which is what a vector's keep bits say by definition; the stored ones are for
+    mask readers.
 
     A read is answered ``READ_LATENCY`` cycles after its request was taken. At and beyond ``depth``
     a read answers zero and a write is dropped.

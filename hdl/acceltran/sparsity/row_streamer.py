@@ -1,16 +1,16 @@
-"""Row streamer: the effectual elements of rows of vectors, one per cycle."""
+"""Row streamer: the effectual elements of rows of vectors, in order."""
 
 from functools import reduce
 from operator import or_
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from acceltran.arch.fixed_point import FixedPoint
-from acceltran.compute.lane import Scalar
+from acceltran.compute.lane import scalar_layout
 from acceltran.library import SharedComponent
 from acceltran.memory.ports import MaskReadPort, ReadPort
 from acceltran.memory.queue import Queue
@@ -33,13 +33,15 @@ class RowStreamer(SharedComponent):
     output. Element ``k`` of vector ``v`` gives a scalar with ``row = tile_row + v * tile + k``;
     the first scalar of a job has ``first`` set, the last one ``last``, and all carry
     ``resume = not first``, ``final`` and ``context`` of the job. A job whose vectors are all zero
-    gives one scalar with ``effectual = 0`` (value 0, the row of element 0 of the last vector).
+    gives one scalar with ``effectual = 0`` (value 0, the row of element 0 of the last vector). With
+    more than one scalar per beat, ``scalars`` carries a ``ScalarBeat`` at a time: as many elements
+    of one vector as there are, up to that number.
 
-    Throughput is one scalar per cycle, without a bubble between vectors or rows, while memory
-    answers at once and the effectual elements in the queues (``depth`` vectors) last longer than
-    a run of empty vectors.
+    Throughput is one scalar or beat per cycle, without a bubble between vectors or rows, while
+    memory answers at once and the effectual elements in the queues (``depth`` vectors) last longer
+    than a run of empty vectors.
 
-    Golden model: ``acceltran_sim.golden.row_streamer.stream_row``.
+    Golden model: ``acceltran_sim.golden.row_streamer.stream_row``, and ``beats_of`` it.
 
     Parameters
     ----------
@@ -47,6 +49,8 @@ class RowStreamer(SharedComponent):
         Format of one element.
     tile, tile_rows, partial_sums : int
         As in ``RowScanner``.
+    scalars_per_beat : int
+        Elements that leave at a time; from 1 to ``tile``.
     depth : int
         Vectors whose keep bits, and vectors whose values, may be under way; at least 2. Full
         rate takes ``FULL_RATE_DEPTH`` more than the latency of the ports.
@@ -58,7 +62,7 @@ class RowStreamer(SharedComponent):
         Of the buffer that holds the rows.
     values : ``In(ReadPort(fmt, tile))``
         Of the same buffer.
-    scalars : ``Out(stream.Signature(Scalar(fmt, tile_rows, partial_sums)))``
+    scalars : ``Out(stream.Signature(scalar_layout(...)))``
     skipped : ``Out(1)``
         Strobe: a vector was found empty and is not read.
     busy : ``Out(1)``
@@ -75,19 +79,38 @@ class RowStreamer(SharedComponent):
     busy: Signal
 
     def __init__(
-        self, *, fmt: FixedPoint, tile: int, tile_rows: int, partial_sums: int, depth: int = 16
+        self,
+        *,
+        fmt: FixedPoint,
+        tile: int,
+        tile_rows: int,
+        partial_sums: int,
+        scalars_per_beat: int = 1,
+        depth: int = 16,
     ):
         check_row_parameters(tile, tile_rows, partial_sums, depth)
+        if not 1 <= scalars_per_beat <= tile:
+            raise ValueError(
+                f"Scalars per beat must be from 1 to the tile {tile}, not {scalars_per_beat!r}"
+            )
         self.fmt = fmt
         self.tile = tile
         self.tile_rows = tile_rows
         self.partial_sums = partial_sums
+        self.scalars_per_beat = scalars_per_beat
         self.depth = depth
+        scalars = scalar_layout(
+            fmt,
+            tile=tile,
+            tile_rows=tile_rows,
+            partial_sums=partial_sums,
+            scalars_per_beat=scalars_per_beat,
+        )
         super().__init__({
             "jobs": In(stream.Signature(RowJob(tile_rows, partial_sums))),
             "masks": In(MaskReadPort(tile)),
             "values": In(ReadPort(fmt, tile)),
-            "scalars": Out(stream.Signature(Scalar(fmt, tile_rows, partial_sums))),
+            "scalars": Out(stream.Signature(scalars)),
             "skipped": Out(1),
             "busy": Out(1),
         })
@@ -128,15 +151,17 @@ class RowStreamer(SharedComponent):
                 request.payload.eq(found.payload.address),
             ]
 
-        # Take vectors apart: ``lowest`` is the next element, one-hot, ``others`` those after it.
-        # Both are registers, so that neither the choice nor the selection chains with the other.
+        # Take vectors apart: ``lowest`` are the next elements, one-hot, ``others`` those after.
+        # All are registers, so that neither the choice nor the selection chains with the other.
         loaded, fresh = Signal(), Signal()
         place = Signal(place_shape)
         values = Signal(data.ArrayLayout(signed(self.fmt.width), self.tile))
-        lowest, others = Signal(self.tile), Signal(self.tile)
+        places_per_beat = range(self.scalars_per_beat)
+        lowest = [Signal(self.tile, name=f"lowest_{k}") for k in places_per_beat]
+        others = Signal(self.tile)
         advance, finish, load = Signal(), Signal(), Signal()
         waiting, remaining = Signal(self.tile), Signal(self.tile)
-        chosen = Signal(self.tile)
+        chosen = [Signal(self.tile, name=f"chosen_{k}") for k in places_per_beat]
         here = places.o.payload
         m.d.comb += [
             advance.eq(~self.scalars.valid | self.scalars.ready),
@@ -146,8 +171,11 @@ class RowStreamer(SharedComponent):
             read.o.ready.eq(load & here.effectual),
             waiting.eq(Mux(here.effectual, read.o.payload.keep, 0)),
             remaining.eq(Mux(load, waiting, others)),
-            chosen.eq(remaining & _none_below(remaining)),
         ]
+        left: Value = remaining
+        for choice in chosen:
+            m.d.comb += choice.eq(left & _none_below(left))
+            left = left & ~choice
         with m.If(load):
             m.d.sync += [
                 loaded.eq(1),
@@ -158,31 +186,42 @@ class RowStreamer(SharedComponent):
         with m.Elif(advance):
             m.d.sync += [fresh.eq(0), loaded.eq(loaded & ~finish)]
         with m.If(load | advance):
-            m.d.sync += [lowest.eq(chosen), others.eq(remaining & ~chosen)]
+            m.d.sync += [
+                register.eq(choice) for register, choice in zip(lowest, chosen, strict=True)
+            ]
+            m.d.sync += others.eq(left)
 
         o = self.scalars.payload
-        element = reduce(or_, (Mux(lowest[k], values[k], 0) for k in range(self.tile)))
-        index = Cat(
-            reduce(or_, (lowest[k] for k in range(self.tile) if k >> bit & 1))
-            for bit in range(ceil_log2(self.tile))
-        )
+        elements = [
+            reduce(or_, (Mux(one[k], values[k], 0) for k in range(self.tile))) for one in lowest
+        ]
+        indices = [
+            Cat(
+                reduce(or_, (one[k] for k in range(self.tile) if k >> bit & 1))
+                for bit in range(ceil_log2(self.tile))
+            )
+            for one in lowest
+        ]
         with m.If(advance):
             m.d.sync += [
                 self.scalars.valid.eq(loaded),
-                o.value.eq(element),
-                o.row.eq(Cat(index, place.block)),
+                o.row.eq(Cat(indices[0], place.block)),
                 o.slot.eq(place.slot),
-                o.effectual.eq(lowest.any()),
+                o.effectual.eq(Cat(one.any() for one in lowest)),
                 o.first.eq(place.first & fresh),
                 o.resume.eq(place.resume),
                 o.last.eq(place.last & ~others.any()),
                 o.final.eq(place.final),
                 o.context.eq(place.context),
             ]
+            if self.scalars_per_beat == 1:
+                m.d.sync += o.value.eq(elements[0])
+            else:
+                m.d.sync += [o.values.eq(Cat(elements)), o.index.eq(Cat(indices))]
         m.d.comb += self.busy.eq(scanner.busy | (places.level != 0) | loaded | self.scalars.valid)
         return m
 
 
-def _none_below(bits: Signal) -> Cat:
+def _none_below(bits: Value) -> Cat:
     """For each bit, whether all lower ones are 0."""
     return Cat(~bits[:k].any() for k in range(len(bits)))

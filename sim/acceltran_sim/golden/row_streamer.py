@@ -1,11 +1,13 @@
 """Golden model of the row streamer: the effectual elements of one row."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Token", "stream_row"]
+__all__ = ["Beat", "Token", "beats_of", "stream_row"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,3 +71,43 @@ def stream_row(
         for number, (value, place, effectual) in enumerate(elements)
     ]
     return tokens, skipped
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beat:
+    """Several scalars of a row for the lanes: what the hardware's ``ScalarBeat`` says.
+
+    ``values`` and ``rows`` hold the effectual ones; ``row`` is that of the first.
+    """
+
+    values: tuple[int, ...]
+    rows: tuple[int, ...]
+    row: int
+    slot: int
+    first: bool
+    resume: bool
+    last: bool
+    final: bool
+
+
+def beats_of(tokens: Iterable[Token], *, tile: int, scalars_per_beat: int) -> list[Beat]:
+    """Beats of the tokens of one row: those of one vector together, as many as fit."""
+    beats = []
+    for _, group in groupby(tokens, key=lambda token: token.row // tile):
+        vector = list(group)
+        for begin in range(0, len(vector), scalars_per_beat):
+            part = vector[begin : begin + scalars_per_beat]
+            effectual = [token for token in part if token.effectual]
+            beats.append(
+                Beat(
+                    values=tuple(token.value for token in effectual),
+                    rows=tuple(token.row for token in effectual),
+                    row=part[0].row,
+                    slot=part[0].slot,
+                    first=part[0].first,
+                    resume=part[0].resume,
+                    last=part[-1].last,
+                    final=part[0].final,
+                )
+            )
+    return beats

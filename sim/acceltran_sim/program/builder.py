@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from acceltran.arch.config import AcceleratorConfig
-from acceltran_sim.golden.encoder import QuantizedEncoder
+from acceltran_sim.golden.encoder import QuantizedEncoder, QuantizedLayer
 from acceltran_sim.program.assembler import encode_program
+from acceltran_sim.program.column_order import sort_columns
 from acceltran_sim.program.encoder_steps import EncoderSteps
 from acceltran_sim.program.image import Image, Program
 from acceltran_sim.program.layout import Shape, check_limits, group_elements
@@ -111,7 +112,8 @@ def _build(
     groups = [group_elements(shape, valid, capacity) for valid in rows]
     inputs = [image.append(pack_vectors(part, config)) for part in vectors]
     layers = [
-        layer_pieces(config, shape, layer, first=n == 0) for n, layer in enumerate(encoder.layers)
+        layer_pieces(config, shape, layer, first=n == 0)
+        for n, layer in enumerate(_ordered(config, encoder))
     ]
     names = {piece: name for pieces in layers for name, cut in pieces.items() for piece in cut}
     addresses = {piece: image.append(pack_vectors(piece.vectors, config)) for piece in names}
@@ -125,7 +127,7 @@ def _build(
         offset = 0
         for layout in groups[n]:
             builder.add_group(
-                layout, encoder.layers, layers, inputs[n] + offset, outputs[n] + offset
+                layout, _ordered(config, encoder), layers, inputs[n] + offset, outputs[n] + offset
             )
             offset += layout.rows * shape.hidden_blocks * config.vector_bytes
         commands = tuple(emit(config, builder.steps, addresses))
@@ -146,3 +148,10 @@ def _build(
         )
         for (commands, address), output, valid in zip(programs, outputs, rows, strict=True)
     ]
+
+
+def _ordered(config: AcceleratorConfig, encoder: QuantizedEncoder) -> tuple[QuantizedLayer, ...]:
+    """Layers as the machine gets them: with columns sorted if that saves cycles."""
+    if not config.datapath.weight_window:
+        return encoder.layers
+    return tuple(sort_columns(layer) for layer in encoder.layers)
