@@ -1,6 +1,6 @@
 """What a group of batch elements goes through, as steps of a program."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from acceltran.arch.activation import Activation
@@ -111,10 +111,25 @@ class EncoderSteps:
             target = (getattr(layout, name), shape.attention_stride)
             linear = getattr(layer, name)
             self._linear(linear, pieces[name], hidden, target, parts, entries[name])
-        self._attention(layer, layout, entries)
         context = (layout.context, shape.attention_stride, shape.attention_blocks)
         target = (layout.attention_output, shape.hidden_stride)
-        self._linear(layer.attention_output, pieces["attention_output"], context, target, parts)
+
+        def attention_output(parts: list[tuple[int, int]]) -> None:
+            if parts:
+                linear = layer.attention_output
+                self._linear(linear, pieces["attention_output"], context, target, parts)
+
+        # Rows of earlier elements give the lanes work while the last element is in softmax.
+        early = [part for part in parts if sum(part) <= layout.first_rows[-1]]
+        self._attention(
+            layer,
+            layout,
+            entries,
+            lambda n, of: attention_output(
+                early[len(early) * n // of : len(early) * (n + 1) // of]
+            ),
+        )
+        attention_output(parts[len(early) :])
         self._norm("attention_norm", layer, pieces, layout, target[0], parts, entries)
 
         step = layout.intermediate_rows
@@ -210,9 +225,16 @@ class EncoderSteps:
                     yield piece, start - piece.first, stop - start, row, rows
 
     def _attention(
-        self, layer: QuantizedLayer, layout: GroupLayout, entries: dict[str, int]
+        self,
+        layer: QuantizedLayer,
+        layout: GroupLayout,
+        entries: dict[str, int],
+        before_last: Callable[[int, int], None],
     ) -> None:
-        """Scores, softmax and context of all heads; scores run ahead, so that softmax overlaps."""
+        """Scores, softmax and context of all heads; scores run ahead, so that softmax overlaps.
+
+        ``before_last(n, of)`` adds steps in front of context ``n`` of the last element's ``of``.
+        """
         items = [
             (element, head, row, min(layout.score_rows, length - row))
             for element, length in enumerate(layout.lengths)
@@ -227,6 +249,9 @@ class EncoderSteps:
                 self._scores(layer, layout, items[n], layout.scores[n % slots], entries)
             if n >= ahead:
                 done = n - ahead
+                last = [item for item in items if item[0] == items[-1][0]]
+                if items[done] in last:
+                    before_last(last.index(items[done]), len(last))
                 slot = layout.scores[done % slots]
                 self._context(layer, layout, items[done], slot, entries)
 

@@ -205,6 +205,11 @@ def _layout(
         return None
     scores = arena + 3 * attention
     output = arena + intermediate_rows * shape.intermediate_stride
+    attention_output = max(output, arena + attention)
+    # Apart from what attention still reads, if there is room.
+    behind_scores = scores + slots * score_rows * score_stride
+    if behind_scores + rows * shape.hidden_stride <= capacity:
+        attention_output = behind_scores
     return GroupLayout(
         shape=shape,
         lengths=lengths,
@@ -214,7 +219,7 @@ def _layout(
         value=arena + 2 * attention,
         scores=tuple(scores + n * score_rows * score_stride for n in range(slots)),
         score_rows=score_rows,
-        attention_output=max(output, arena + attention),
+        attention_output=attention_output,
         intermediate=arena,
         intermediate_rows=intermediate_rows,
         output=output,
