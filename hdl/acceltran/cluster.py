@@ -162,7 +162,7 @@ class Cluster(SharedComponent):
         scalars = self._add_streams(m, sequencer, elements, rows)
 
         m.d.comb += [
-            sequencer.reading.eq(Cat(pe.reading for pe in elements).any()),
+            sequencer.reading.eq(reduce(or_, (pe.reading for pe in elements))),
             sequencer.draining.eq(reduce(or_, (pe.draining for pe in elements))),
             sequencer.pending.eq(reduce(or_, (pe.pending for pe in elements))),
         ]

@@ -1,6 +1,7 @@
 """Processing element: lanes, their biases, and what follows their sums."""
 
-from operator import add
+from functools import reduce
+from operator import add, or_
 from typing import Any
 
 from amaranth import Array, Cat, Module, Mux, Signal, Value
@@ -9,10 +10,10 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from acceltran.arch.fixed_point import FixedPoint
-from acceltran.compute.drain import HALVES, Drain, FinishedRow
+from acceltran.compute.drain import Drain, FinishedRow
 from acceltran.compute.epilogue import Epilogue
 from acceltran.compute.epilogue_parameters import EpilogueParameters
-from acceltran.compute.lane import Lane, scalar_layout
+from acceltran.compute.lane import HALVES, Lane, scalar_layout
 from acceltran.compute.lane_kinds import LANES, make_lane, scalars_per_beat
 from acceltran.library import SharedComponent
 from acceltran.memory.ports import ADDRESS_WIDTH, BufferWrite
@@ -91,8 +92,9 @@ class ProcessingElement(SharedComponent):
         Lanes that issued products, some cycles ago.
     effectual_products : ``Out(range(lanes * tile + 1))``
         How many of these products have two non-zero factors.
-    reading : ``Out(1)``
-        A lane has accepted scalars whose rows of the tile are still to be read.
+    reading : ``Out(2)``
+        Bit h: a lane has accepted scalars whose rows, of half h of the tile RAM, are still to be
+        read.
     draining : ``Out(2)``
         Bit h: finished rows of half h of the tile RAM wait for their bias.
     pending : ``Out(2)``
@@ -178,7 +180,7 @@ class ProcessingElement(SharedComponent):
             "kept": Out(range(tile + 1)).array(CONTEXTS),
             "issued": Out(range(lanes + 1)),
             "effectual_products": Out(range(lanes * tile + 1)),
-            "reading": Out(1),
+            "reading": Out(HALVES),
             "draining": Out(HALVES),
             "pending": Out(CONTEXTS),
         })
@@ -190,7 +192,7 @@ class ProcessingElement(SharedComponent):
         parameters = self._add_contexts(m, drain)
         self._add_epilogue(m, drain, bias, parameters)
         m.d.comb += [
-            self.reading.eq(Cat(lane.reading for lane in lanes).any()),
+            self.reading.eq(reduce(or_, (lane.reading for lane in lanes))),
             self.draining.eq(drain.draining),
             self.issued.eq(reduced(m, [lane.issued for lane in lanes], add, name="issued")),
             self.effectual_products.eq(

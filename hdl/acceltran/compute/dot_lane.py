@@ -6,7 +6,7 @@ from amaranth import Array, Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data
 from amaranth.utils import ceil_log2, exact_log2
 
-from acceltran.compute.lane import Lane
+from acceltran.compute.lane import HALVES, Lane
 from acceltran.memory.ram import Ram
 from acceltran.numeric.count_ones import count_ones
 from acceltran.numeric.multiplier import Multiplier
@@ -139,7 +139,14 @@ class DotLane(Lane):
         self._accumulate(m, advance, tags, dot)
         busy = token_valid | group_valid | fire_valid
         m.d.comb += [
-            self.reading.eq(busy),
+            *(
+                self.reading[half].eq(
+                    (token_valid & (token_block[-1] == half))
+                    | (group_valid & (group.block[-1] == half))
+                    | (fire_valid & (fire.block[-1] == half))
+                )
+                for half in range(HALVES)
+            ),
             self.empty.eq(~busy & ~Cat(*(tag.valid for tag in tags)).any() & ~self.sums.valid),
         ]
         return m

@@ -10,6 +10,7 @@ from amaranth.utils import ceil_log2
 
 from acceltran.arch.fixed_point import FixedPoint
 from acceltran.arch.sums import sum_width
+from acceltran.compute.lane import HALVES
 from acceltran.library import SharedComponent
 from acceltran.memory.ports import ADDRESS_WIDTH
 from acceltran.memory.queue import Queue
@@ -17,8 +18,6 @@ from acceltran.memory.round_robin import RoundRobin
 from acceltran.numeric.count_ones import count_ones
 
 __all__ = ["Drain", "DrainedSums", "FinishedRow"]
-
-HALVES = 2
 
 
 class FinishedRow(data.StructLayout):

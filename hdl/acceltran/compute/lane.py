@@ -11,7 +11,10 @@ from acceltran.arch.fixed_point import FixedPoint
 from acceltran.arch.sums import sum_width
 from acceltran.library import SharedComponent
 
-__all__ = ["Lane", "LaneSignature", "Scalar", "ScalarBeat", "TileWrite", "scalar_layout"]
+__all__ = ["HALVES", "Lane", "LaneSignature", "Scalar", "ScalarBeat", "TileWrite", "scalar_layout"]
+
+HALVES = 2
+"""Tiles that a lane's tile RAM holds: one in use, one being loaded."""
 
 
 class Scalar(data.StructLayout):
@@ -156,7 +159,7 @@ class LaneSignature(wiring.Signature):
             "sums": Out(stream.Signature(sums)),
             "issued": Out(1),
             "effectual_products": Out(range(tile + 1)),
-            "reading": Out(1),
+            "reading": Out(HALVES),
             "empty": Out(1),
         })
 
@@ -173,7 +176,7 @@ class Lane(SharedComponent):
     Rules for the user:
 
     * A row of the tile is written in an earlier cycle than that in which the first scalar that
-      names it is accepted, and not again before its last scalar is accepted and ``reading`` is 0
+      names it is accepted, and not again before its last scalar is accepted and ``reading`` of its half is 0
       (``BroadcastLane`` reads as it accepts: its ``reading`` is always 0).
     * ``enable`` changes only while ``empty`` is 1.
 
@@ -211,8 +214,9 @@ class Lane(SharedComponent):
         multiplier pick its own.
     effectual_products : ``Out(range(tile + 1))``
         With ``issued``: how many of these products have two non-zero factors; else 0.
-    reading : ``Out(1)``
-        Scalars have been accepted whose rows of the tile are still to be read.
+    reading : ``Out(2)``
+        Bit h: scalars have been accepted whose rows, of half h of the tile RAM, are still to be
+        read.
     empty : ``Out(1)``
         No scalar is under way and no sums wait.
     """

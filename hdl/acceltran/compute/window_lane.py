@@ -9,7 +9,7 @@ from amaranth.lib import data
 from amaranth.utils import exact_log2
 
 from acceltran.arch.fixed_point import FixedPoint
-from acceltran.compute.lane import Lane
+from acceltran.compute.lane import HALVES, Lane
 from acceltran.memory.ram import Ram
 from acceltran.numeric.count_ones import count_ones
 from acceltran.numeric.multiplier import Multiplier
@@ -106,13 +106,17 @@ class WindowLane(Lane):
         advance = Signal()
 
         beat, keeps, beat_valid, enter = self._add_beat(m)
-        level, picked = self._add_queue(m, advance, beat, keeps, beat_valid, enter, tags)
+        level, held, picked = self._add_queue(m, advance, beat, keeps, beat_valid, enter, tags)
         with m.If(advance):
             m.d.sync += [later.eq(tag) for tag, later in zip(tags, tags[1:], strict=False)]
+        picked_from = Signal(HALVES)  # halves that the last picks may still have to read
+        with m.If(advance):
+            m.d.sync += picked_from.eq(held)
+        beat_half = beat_valid.replicate(HALVES) & Cat(~beat.row[-1], beat.row[-1])
         products = self._add_multipliers(m, advance, picked, tags)
         self._add_accumulators(m, advance, products, tags)
         m.d.comb += [
-            self.reading.eq(beat_valid | (level != 0) | tags[1].valid),
+            self.reading.eq(beat_half | held | picked_from),
             self.empty.eq(
                 ~beat_valid
                 & (level == 0)
@@ -158,7 +162,7 @@ class WindowLane(Lane):
         beat_valid: Signal,
         enter: Signal,
         tags: list[Any],
-    ) -> tuple[Signal, list[Value]]:
+    ) -> tuple[Signal, Signal, list[Value]]:
         """Hold scalars until nothing is pending; pick one per column; say what begins and ends."""
         length, most = self.queue_length, self.SCALARS_PER_BEAT
         tag = tags[0]
@@ -276,7 +280,12 @@ class WindowLane(Lane):
             tag.final.eq(finals.bit_select(oldest, 1)),
             tag.valid.eq(tag.products.any() | tag.begin | tag.end),
         ]
-        return level, picked
+        held = Signal(HALVES)
+        for half in range(HALVES):
+            m.d.comb += held[half].eq(
+                Cat((level > k) & (entry.row[-1] == half) for k, entry in enumerate(entries)).any()
+            )
+        return level, held, picked
 
     def _add_multipliers(
         self, m: Module, advance: Signal, picked: list[Any], tags: list[Any]

@@ -9,8 +9,9 @@ from amaranth.utils import ceil_log2
 
 from acceltran.arch.commands import COUNT
 from acceltran.arch.fixed_point import FixedPoint
-from acceltran.compute.drain import HALVES, FinishedRow
+from acceltran.compute.drain import FinishedRow
 from acceltran.compute.epilogue_parameters import EpilogueParameters
+from acceltran.compute.lane import HALVES
 from acceltran.control.loop_nest import LoopNest
 from acceltran.control.product_command import ProductCommand
 from acceltran.library import SharedComponent
@@ -110,7 +111,7 @@ class ProductSequencer(SharedComponent):
     context, alike : ``Out(1)``
         Of the scalars that lanes may take; ``alike``: of the other context as well, because the
         lanes are shared and enabled in the same way.
-    reading, draining, pending : ``In(1)``, ``In(2)``, ``In(2)``
+    reading, draining, pending : ``In(2)``
         Of all PEs; see ``ProcessingElement``.
     working : ``Out(1)``
         A product is held whose rows are not all dealt.
@@ -191,7 +192,7 @@ class ProductSequencer(SharedComponent):
             "parameters": Out(EpilogueParameters(fmt)).array(CONTEXTS),
             "context": Out(1),
             "alike": Out(1),
-            "reading": In(1),
+            "reading": In(HALVES),
             "draining": In(HALVES),
             "pending": In(CONTEXTS),
             "working": Out(1),
@@ -379,7 +380,7 @@ class ProductSequencer(SharedComponent):
                 closing
                 & Cat(jobs == 0 for jobs in under_way["half"])
                 & ~self.draining
-                & (~self.reading).replicate(HALVES)
+                & ~self.reading
             ),
             self.release.eq(free.bit_select(oldest, 1)),
         ]

@@ -6,14 +6,13 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from acceltran.arch.commands import ADDRESS, COUNT, OperandSource
+from acceltran.compute.lane import HALVES
 from acceltran.control.command_queue import CommandQueue
 from acceltran.control.tile import Tile
 from acceltran.library import SharedComponent
 
-__all__ = ["COMMANDS", "HALVES", "TileItem", "TileWalker"]
+__all__ = ["COMMANDS", "TileItem", "TileWalker"]
 
-HALVES = 2
-"""Tiles that a lane's tile RAM holds: one in use, one being loaded."""
 COMMANDS = 1 << (CommandQueue.IN_FLIGHT - 1).bit_length()
 """Products under way are told apart by their number modulo this."""
 
