@@ -255,9 +255,7 @@ class Cluster(SharedComponent):
             m.d.comb += [
                 finished_ready.eq(Cat(pe.rows[number].ready for pe in elements).all()),
                 sequencer.room[number].eq(streamer.jobs.ready & finished_ready),
-                given.eq(
-                    sequencer.jobs.valid & job.stream[number] & sequencer.room[number]
-                ),
+                given.eq(sequencer.jobs.valid & job.stream[number] & sequencer.room[number]),
                 accepted[number].eq(given),
                 streamer.jobs.valid.eq(given),
                 streamer.jobs.payload.eq(job.job),
@@ -289,9 +287,7 @@ class Cluster(SharedComponent):
         m.d.sync += self.skipped.eq(count_ones(skipped))
         return seen
 
-    def _add_accounts(
-        self, m: Module, sequencer: ProductSequencer, scalars: "_Streams"
-    ) -> None:
+    def _add_accounts(self, m: Module, sequencer: ProductSequencer, scalars: "_Streams") -> None:
         array = self.config.array
         m.submodules.accounts = accounts = LaneAccounts(
             lanes=array.lanes, streams=array.streams, pes=array.pes_per_cluster
@@ -300,9 +296,7 @@ class Cluster(SharedComponent):
         for context, count in enumerate(enabled):
             m.d.sync += count.eq(count_ones(Cat(sequencer.lane_enable[context])))
         m.d.comb += [
-            accounts.stream_count.eq(
-                Mux(sequencer.context, *reversed(sequencer.stream_count))
-            ),
+            accounts.stream_count.eq(Mux(sequencer.context, *reversed(sequencer.stream_count))),
             accounts.enabled.eq(Mux(sequencer.context, *reversed(enabled))),
             accounts.dealt.eq(sequencer.dealt),
             accounts.working.eq(sequencer.working),
@@ -310,7 +304,10 @@ class Cluster(SharedComponent):
             accounts.waits_for_results.eq(sequencer.waits_for_results),
             accounts.waits_for_semaphore.eq(self.waits_for_semaphore),
             *(getattr(accounts, name).eq(value) for name, value in vars(scalars).items()),
-            *(getattr(self.lanes, name).eq(getattr(accounts, name)) for name in ("busy", *LANE_CAUSES)),
+            *(
+                getattr(self.lanes, name).eq(getattr(accounts, name))
+                for name in ("busy", *LANE_CAUSES)
+            ),
         ]
 
     def _add_orders(

@@ -248,9 +248,7 @@ class ProcessingElement(SharedComponent):
             streams=self.streams,
             banks=self.pes,
         )
-        m.submodules.bias = bias = Ram(
-            width=self.tile * self.fmt.width, depth=HALVES * self.lanes
-        )
+        m.submodules.bias = bias = Ram(width=self.tile * self.fmt.width, depth=HALVES * self.lanes)
         for lane, sums in zip(lanes, drain.sums, strict=True):
             wiring.connect(m, lane.sums, sums)
         write: Any = self.bias_write
@@ -293,9 +291,7 @@ class ProcessingElement(SharedComponent):
         context = Signal()
         written = self.o.valid & self.o.ready
         for c, count in enumerate(vectors):
-            m.d.sync += count.eq(
-                count + Mux(entered[c], words[c], 0) - (written & (context == c))
-            )
+            m.d.sync += count.eq(count + Mux(entered[c], words[c], 0) - (written & (context == c)))
             m.d.comb += self.pending[c].eq(count != 0)
         with m.If(~Array(self.pending)[context] & Array(self.pending)[~context]):
             m.d.sync += context.eq(~context)

@@ -186,9 +186,7 @@ class Drain(SharedComponent):
         word_count = Signal(range(self.lanes + 1))
         m.submodules.turns = turns = RoundRobin(count=self.streams)
         free, valid, step, last, choose = Signal(), Signal(), Signal(), Signal(), Signal()
-        waiting = Cat(
-            queue.o.valid & (queue.o.payload.context == self.context) for queue in queues
-        )
+        waiting = Cat(queue.o.valid & (queue.o.payload.context == self.context) for queue in queues)
         for count in (1 << n for n in range(ceil_log2(self.streams) + 1)):
             with m.If(self.stream_count == count):
                 m.d.comb += word_count.eq(self.lanes // count)

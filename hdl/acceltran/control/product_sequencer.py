@@ -240,6 +240,7 @@ class ProductSequencer(SharedComponent):
         turn = Signal(self.streams)  # one-hot: the stream that gets the next row of several chunks
         full = [Signal(range(HALVES + 1), name=f"full{pe}") for pe in range(self.pes)]
         other_context_busy, agreed, switch, finish = Signal(), Signal(), Signal(), Signal()
+        ends = Signal(CONTEXTS)  # the last rows of a command that is not done are in this context
         enabled_before = Signal(self.lanes * self.pes)
         job: Any = self.jobs.payload
         active, deal, given = Signal(self.streams), Signal(), Signal(self.streams)
@@ -252,9 +253,7 @@ class ProductSequencer(SharedComponent):
             agreed.eq(~fresh & (Cat(enable) == enabled_before)),
             # A job that is just being given is not yet seen in `room`.
             candidates.eq(
-                self.room
-                & Mux(first & final, active, turn)
-                & ~Mux(self.jobs.valid, job.stream, 0)
+                self.room & Mux(first & final, active, turn) & ~Mux(self.jobs.valid, job.stream, 0)
             ),
             given.eq(Cat(candidates[s] & ~candidates[:s].any() for s in range(self.streams))),
         ]
@@ -307,8 +306,10 @@ class ProductSequencer(SharedComponent):
                 m.next = "AGREE"
             with m.State("AGREE"):
                 with m.If(crowded):
-                    m.d.comb += self.overflow.eq(1)
-                    m.next = "REFUSED"
+                    # The commands before are done first.
+                    m.d.comb += self.overflow.eq(~ends.any())
+                    with m.If(self.overflow):
+                        m.next = "REFUSED"
                 with m.Elif(agreed):
                     m.next = "LOAD"
                 with m.Elif(~other_context_busy):
@@ -332,9 +333,7 @@ class ProductSequencer(SharedComponent):
                 with m.If(switch | ~reload):
                     m.next = "ROWS"
             with m.State("ROWS"):
-                m.d.comb += deal.eq(
-                    (~self.jobs.valid | self.jobs.ready) & candidates.any()
-                )
+                m.d.comb += deal.eq((~self.jobs.valid | self.jobs.ready) & candidates.any())
                 with m.If(deal):
                     m.d.sync += [
                         self.jobs.valid.eq(1),
@@ -405,7 +404,7 @@ class ProductSequencer(SharedComponent):
         context_jobs = Cat(jobs != 0 for jobs in under_way["context"])
         with m.If(~context_jobs.bit_select(self.context, 1) & context_jobs.any()):
             m.d.sync += self.context.eq(~self.context)
-        busy, ends = Signal(CONTEXTS), Signal(CONTEXTS)  # `ends`: the command's last context
+        busy = Signal(CONTEXTS)
         older, newer = Signal(), Signal()
         m.d.comb += [
             busy.eq(context_jobs | self.pending),

@@ -141,9 +141,7 @@ def _even_part(total: int, largest: int) -> int:
     return -(-total // -(-total // largest))
 
 
-def _command(
-    product: Product, row_tile: int, inner_tile: int, streams: int, order: str
-) -> Command:
+def _command(product: Product, row_tile: int, inner_tile: int, streams: int, order: str) -> Command:
     fields = {name: int(value) for name, value in vars(product).items() if value is not None}
     return Command(
         opcode=Opcode.MATMUL,
