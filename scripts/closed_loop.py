@@ -40,9 +40,7 @@ OUTPUT = Path("build/bench/closed_loop.json")
 def shipped_sentences() -> list[list[int]]:
     """Token numbers of the sentences that the curves are fitted to."""
     with np.load(BERT_TINY_SST2 / "golden_logits16.npz") as known:
-        return [
-            ids[keep].tolist() for ids, keep in zip(known["ids"], known["mask"], strict=True)
-        ]
+        return [ids[keep].tolist() for ids, keep in zip(known["ids"], known["mask"], strict=True)]
 
 
 def read_sentences(classifier: Classifier, path: Path) -> list[list[int]]:
@@ -105,7 +103,8 @@ def main(arguments: list[str]) -> None:
                 flush=True,
             )
     worst = {
-        name: max(abs(row[name] - row["target"]) for row in rows) for name in ("closed_loop", "curve")
+        name: max(abs(row[name] - row["target"]) for row in rows)
+        for name in ("closed_loop", "curve")
     }
     few = Job(hidden=jobs.hidden[:ON_VERILOG], lengths=jobs.lengths[:ON_VERILOG])
     verilog = [

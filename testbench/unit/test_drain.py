@@ -157,15 +157,17 @@ class Bench:
     async def _watch(self):
         """Note when and as what sums are taken; compare ``draining`` with what is to come."""
         dut = self.dut
+        waiting = [0, 0]
         while True:
             await dut.clk.rising_edge
             self.cycle += 1
-            for half, left in enumerate(self.waiting):
+            for half, left in enumerate(waiting):
                 assert not left or int(dut.draining.value) >> half & 1
             if dut.take.value:
                 self.taken_at.append(self.cycle)
-                word = int(dut.word.value) if self.lanes > 1 else 0
-                self.taken_as.append((int(dut.half.value), word))
+                self.taken_as.append((int(dut.half.value), int(dut.word.value)))
+                self.waiting[int(dut.half.value)] -= 1
+            waiting = list(self.waiting)
 
     async def _check(self, batch):
         next_rows = list(range(batch.streams))
@@ -184,7 +186,6 @@ class Bench:
                 assert address == fields["address"] + word * self.banks + self.index
                 assert raw % (1 << WIDTH) == batch.sums[row][word]
                 assert self.taken_as.pop(0) == (fields["half"], word)
-                self.waiting[fields["half"]] -= 1
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")

@@ -30,8 +30,8 @@ class CommandDecoder(SharedComponent):
 
     A command is illegal if its opcode is unknown, if a bit outside its fields is set, or if a
     field has a value without meaning: a count of 0, a loop order that is no permutation, streams
-    that do not divide the lanes, tiles that do not fit them, products that do not begin in bank 0, rows longer than the vector
-    units hold, a shift of beta beyond theirs, a STORE of weights.
+    that do not divide the lanes, tiles that do not fit them, products that do not begin in bank 0,
+    rows longer than the vector units hold, a shift of beta beyond theirs, a STORE of weights.
 
     Latency is ``LATENCY`` cycles; throughput is one command in ``LATENCY + 1`` cycles.
 

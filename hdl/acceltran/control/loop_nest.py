@@ -21,12 +21,13 @@ class LoopNest(SharedComponent):
 
     Loops: b over batches; i over tiles of ``row_tile`` rows; j over column passes of
     ``lanes / streams`` words, from word ``c_first // banks``; k over chunks of ``inner_tile``
-    vectors of the inner dimension. A tile reloads unless (j, k) and, where ``b_batch_stride`` is not 0, b are those of
-    the tile before; the first tile of a command always does. Slots count up by
-    ``ceil(row_tile / streams)`` per tile visited inside the k loop.
+    vectors of the inner dimension. A tile reloads unless (j, k) and, where ``b_batch_stride`` is
+    not 0, b are those of the tile before; the first tile of a command always does. Slots count up
+    by ``ceil(row_tile / streams)`` per tile visited inside the k loop.
 
     The command must be legal: batches, rows, columns, inner_vectors, row_tile and inner_tile at
-    least 1, streams one of ``1, 2, 4 ... streams``, the order a permutation of the four loops. Addresses are modulo ``2 ** ADDRESS``.
+    least 1, streams one of ``1, 2, 4 ... streams``, the order a permutation of the four loops.
+    Addresses are modulo ``2 ** ADDRESS``.
 
     Latency: ``LATENCY`` cycles from command to first tile; ``TILE_CYCLES`` from taking a tile to
     the offer of the next. The next command is accepted from the cycle after its predecessor's last

@@ -17,9 +17,9 @@ class Timeline:
     """A program under construction: each command gets the waits that its operands ask for.
 
     Every queue counts its commands on its own semaphore. A command waits for those that it depends
-    on: who wrote what it reads, in any queue; who read or wrote what it writes, in other queues, and
-    in its own if that runs products (the others work in order; products overlap). What another wait or an earlier command of the queue implies is
-    left out.
+    on: who wrote what it reads, in any queue; who read or wrote what it writes, in other queues,
+    and in its own if that runs products (the others work in order; products overlap). What another
+    wait or an earlier command of the queue implies is left out.
 
     Parameters
     ----------
