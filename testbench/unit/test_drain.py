@@ -1,12 +1,13 @@
 # amaranth: UnusedElaboratable=no
 """Drain: which sums leave, where to, and in what order."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cocotb
 import numpy as np
 import pytest
 from cocotb.queue import Queue
+from cocotb.triggers import Event
 
 from acceltran.arch.fixed_point import FixedPoint
 from acceltran.arch.sums import sum_width
@@ -59,6 +60,7 @@ class Batch:
     rows: list[dict[str, int]]
     sums: list[dict[int, int]]
     """Of each row: by word."""
+    taken: Event = field(default_factory=Event)
 
 
 class Bench:
@@ -125,6 +127,7 @@ class Bench:
                 1 << lane for lane in range(self.lanes) if lane // batch.streams in batch.words
             )
             await self._check(batch)
+            batch.taken.set()
         await giving
         for _ in range(self.lanes + 5):
             await dut.clk.rising_edge
@@ -133,7 +136,9 @@ class Bench:
 
     async def _give(self, batches):
         """Rows of a batch go to its streams in turn; their sums are finished later."""
-        for batch in batches:
+        for number, batch in enumerate(batches):
+            if number > 1:
+                await batches[number - 2].taken.wait()
             tasks = [
                 cocotb.start_soon(self._give_stream(batch, stream))
                 for stream in range(batch.streams)
