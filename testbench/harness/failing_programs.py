@@ -107,19 +107,20 @@ def stray_bit(job: SmallJob) -> Case:
     return Case(replaced(job, SOFTMAX, content), ErrorCause.ILLEGAL_COMMAND, SOFTMAX)
 
 
-def read_ahead(**fields: Any) -> Callable[[SmallJob], Case]:
-    """The tiles of a bad product are loaded while the good one before it is at work."""
+def behind_good_ones(cause: ErrorCause, **fields: Any) -> Callable[[SmallJob], Case]:
+    """Tiles of a bad product are loaded, and its rows read, while good ones are at work."""
 
     def case(job: SmallJob) -> Case:
         commands = changed(job, PRODUCT, rows=64, c_base=200)
         for _ in range(2):
             commands.insert(PRODUCT, commands[PRODUCT])
-        commands.insert(PRODUCT + 3, matmul(b_rows=32, c_base=400, **fields))
-        return Case(commands, ErrorCause.BUFFER_ADDRESS, PRODUCT + 3)
+        commands.insert(PRODUCT + 3, matmul(**{"b_rows": 32, "c_base": 400, **fields}))
+        return Case(commands, cause, PRODUCT + 3)
 
     return case
 
 
+K_OUTERMOST = {f"order{n}": loop for n, loop in enumerate((3, 0, 1, 2))}
 ILLEGAL, BUFFER = ErrorCause.ILLEGAL_COMMAND, ErrorCause.BUFFER_ADDRESS
 BUS_ERRORS: dict[str, tuple[ErrorCause, int, Callable[[SmallJob], int]]] = {
     "command": (ErrorCause.AXI_READ, NORM, lambda job: job.program + NORM * COMMAND_BYTES + 64),
@@ -136,11 +137,8 @@ CASES: dict[str, Callable[[SmallJob], Case]] = {
     "order_is_no_permutation": change(ILLEGAL, PRODUCT, order0=2),
     "no_rows": change(ILLEGAL, NORM, rows=0),
     "store_of_weights": change(ILLEGAL, STORE, buffer=1),
-    "too_many_partial_sums": lambda job: Case(
-        changed(job, PRODUCT, **{f"order{n}": loop for n, loop in enumerate((3, 0, 1, 2))}, rows=9),
-        ILLEGAL,
-        PRODUCT,
-    ),
+    "too_many_partial_sums": change(ILLEGAL, PRODUCT, **K_OUTERMOST, rows=9),
+    "too_many_partial_sums_of_the_next_product": behind_good_ones(ILLEGAL, **K_OUTERMOST, rows=9),
     "no_END": lambda job: Case(job.commands[:END], ILLEGAL, END),
     "no_commands": lambda job: Case([], ILLEGAL, 0),
     "load_beyond_activations": change(BUFFER, LOAD, base=ACTIVATIONS - 7),
@@ -158,8 +156,12 @@ CASES: dict[str, Callable[[SmallJob], Case]] = {
     ),
     "bias_beyond": change(BUFFER, PRODUCT, bias_base=WEIGHTS - 1),
     "result_beyond": change(BUFFER, PRODUCT, c_base=ACTIVATIONS - 7),
-    "next_product_beyond": read_ahead(b_base=WEIGHTS - 63),
-    "bias_of_the_next_product_beyond": read_ahead(bias_enable=1, bias_base=WEIGHTS - 1),
+    "next_product_beyond": behind_good_ones(BUFFER, b_base=WEIGHTS - 63),
+    "bias_of_the_next_product_beyond": behind_good_ones(
+        BUFFER, bias_enable=1, bias_base=WEIGHTS - 1
+    ),
+    "rows_of_the_next_product_beyond": behind_good_ones(BUFFER, a_base=ACTIVATIONS - 7),
+    "result_of_the_next_product_beyond": behind_good_ones(BUFFER, c_base=ACTIVATIONS - 7),
     "scores_beyond": change(BUFFER, SOFTMAX, source_base=ACTIVATIONS - 7),
     "probabilities_beyond": change(BUFFER, SOFTMAX, target_base=ACTIVATIONS - 7),
     "first_summand_beyond": change(BUFFER, NORM, a_base=ACTIVATIONS - 7),

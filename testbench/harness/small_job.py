@@ -58,6 +58,7 @@ def matmul(order: str = "bijk", **fields: Any) -> Command:
         "batches": 1,
         "row_tile": 2,
         "inner_tile": 1,
+        "streams": 1,
         "shift": 10,
     }
     return command(Opcode.MATMUL, **{**shape, **loops, **fields})

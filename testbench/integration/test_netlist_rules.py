@@ -5,6 +5,7 @@ import pytest
 
 from acceltran.arch.fixed_point import FixedPoint
 from acceltran.control.kept_counter import KeptCounter
+from acceltran.control.lane_accounts import LaneAccounts
 from acceltran.control.threshold_control import ThresholdControl
 from acceltran.control.vector_engine import VectorEngine
 from acceltran.library import Library
@@ -40,12 +41,19 @@ endmodule
 # Units without streams, which have no contract to prove, and those with a proof of their own.
 MORE_UNITS = {
     "kept_counter": lambda: KeptCounter(most=16, width=28),
+    "lane_accounts": lambda: LaneAccounts(lanes=4, streams=2, pes=2),
     "ram": lambda: Ram(width=20, depth=100),
     "threshold_control": lambda: ThresholdControl(
         fmt=FixedPoint(int_bits=4, frac_bits=16), most=(32, 16)
     ),
     "vector_engine": lambda: VectorEngine(
-        fmt=FixedPoint(int_bits=4, frac_bits=8), tile=4, width=2, sequence=24, hidden=16, units=2
+        fmt=FixedPoint(int_bits=4, frac_bits=8),
+        tile=4,
+        width=2,
+        norm_width=4,
+        sequence=24,
+        hidden=16,
+        units=2,
     ),
 }
 ALL_UNITS = {**UNITS, **MORE_UNITS}

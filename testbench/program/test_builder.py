@@ -256,7 +256,7 @@ def test_end(small_program):
             {},
             (
                 "A sequence of 40 rows must fit the activation buffer: it needs 976 vectors,"
-                " the buffer holds 409"
+                " the buffer holds 408"
             ),
         ),
         (

@@ -80,7 +80,8 @@ class Bench:
         self.expected = dict.fromkeys(
             ("effectual_products", "saturated", "tile_load", "tile_reuse"), 0
         )
-        self.scalars = 0
+        self.scalars: list[int] = []
+        """Of each row."""
         self.done = self.cycles = 0
         dut.activation_read__request__valid.value = 0
 
@@ -175,7 +176,7 @@ class Bench:
             self.expected["effectual_products"] += int(
                 np.count_nonzero(a, axis=0) @ np.count_nonzero(b, axis=1)
             )
-            self.scalars += int(np.count_nonzero(a))
+            self.scalars += np.count_nonzero(a, axis=1).tolist()
         for place in tiles(c, banks=self.pes, lanes=self.lanes, tile=tile):
             self.expected["tile_load" if place["reload"] else "tile_reuse"] += 1
 
@@ -301,14 +302,17 @@ async def random_products(dut, density):
 
 @cocotb.test()
 async def loop_orders(dut):
-    """All 24 orders of the loops give the same bits."""
+    """All 24 orders of the loops give the same bits; the widest array tries every third."""
     bench = Bench(dut)
+    orders = list(itertools.permutations(range(len(LOOPS))))
+    if parameters()["name"] == "wide":
+        orders = orders[::3]
     await bench.start()
     pes, lanes = bench.pes, bench.lanes
     columns = lanes * pes + 1
     stride = -(-(1 + columns) // pes) * pes
     results = {}
-    for number, order in enumerate(itertools.permutations(range(len(LOOPS)))):
+    for number, order in enumerate(orders):
         command = bench.command(
             a_base=0,
             a_batch_stride=20 * pes,
@@ -336,7 +340,7 @@ async def loop_orders(dut):
         await bench.give(command)
         await bench.finish(number + 1)
         results[order] = bench.activations.copy()
-    assert len(results) == 24
+    assert len(results) == len(orders)
 
 
 @cocotb.test()
@@ -361,7 +365,9 @@ async def lanes_are_busy(dut):
         await dut.clk.rising_edge
     cycles = bench.cycles - before
     await bench.finish(1)
-    loading = 4 * bench.tile * bench.lanes
+    # Each column vector comes in 4 tiles, after those of the other PEs; rows leave word by word.
+    loading = (4 * bench.tile + bench.pes - 1) * bench.lanes
+    rows = sum(max(scalars, bench.lanes + 1) for scalars in bench.scalars)
     if bench.config.datapath.lane == "broadcast":
-        assert bench.counts["issued"] == bench.scalars * bench.lanes * bench.pes
-        assert cycles <= loading + bench.scalars + 110
+        assert bench.counts["issued"] == sum(bench.scalars) * bench.lanes * bench.pes
+        assert cycles <= loading + rows + 110

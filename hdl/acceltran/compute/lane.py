@@ -176,8 +176,8 @@ class Lane(SharedComponent):
     Rules for the user:
 
     * A row of the tile is written in an earlier cycle than that in which the first scalar that
-      names it is accepted, and not again before its last scalar is accepted and ``reading`` of its half is 0
-      (``BroadcastLane`` reads as it accepts: its ``reading`` is always 0).
+      names it is accepted, and not again before its last scalar is accepted and ``reading`` of
+      its half is 0 (``BroadcastLane`` reads as it accepts: its ``reading`` is always 0).
     * ``enable`` changes only while ``empty`` is 1.
 
     Rows may use a slot one directly after the other: a lane waits where it must. ``scalars.ready``

@@ -170,7 +170,7 @@ class LayerNorm(SharedComponent):
         open_ = Signal()
         taken = Signal()
         m.d.comb += [
-            open_.eq((used != depth) & (rows_open != statistics.capacity)),
+            open_.eq((used != depth) & ~(source.last & (rows_open == statistics.capacity))),
             taken.eq(self.i.valid & open_),
             source.advance.eq(taken),
             self.i.ready.eq(open_ & source.vector_last),

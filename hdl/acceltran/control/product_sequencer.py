@@ -241,6 +241,7 @@ class ProductSequencer(SharedComponent):
         turn = Signal(self.streams)  # one-hot: the stream that gets the next row of several chunks
         full = [Signal(range(HALVES + 1), name=f"full{pe}") for pe in range(self.pes)]
         other_context_busy, agreed, switch, finish = Signal(), Signal(), Signal(), Signal()
+        ends = Signal(CONTEXTS)  # the last rows of a command that is not done are in this context
         enabled_before = Signal(self.lanes * self.pes)
         job: Any = self.jobs.payload
         active, deal, given = Signal(self.streams), Signal(), Signal(self.streams)
@@ -306,8 +307,10 @@ class ProductSequencer(SharedComponent):
                 m.next = "AGREE"
             with m.State("AGREE"):
                 with m.If(crowded):
-                    m.d.comb += self.overflow.eq(1)
-                    m.next = "REFUSED"
+                    # The commands before are done first.
+                    m.d.comb += self.overflow.eq(~ends.any())
+                    with m.If(self.overflow):
+                        m.next = "REFUSED"
                 with m.Elif(agreed):
                     m.next = "LOAD"
                 with m.Elif(~other_context_busy):
@@ -402,7 +405,7 @@ class ProductSequencer(SharedComponent):
         context_jobs = Cat(jobs != 0 for jobs in under_way["context"])
         with m.If(~context_jobs.bit_select(self.context, 1) & context_jobs.any()):
             m.d.sync += self.context.eq(~self.context)
-        busy, ends = Signal(CONTEXTS), Signal(CONTEXTS)  # `ends`: the command's last context
+        busy = Signal(CONTEXTS)
         older, newer = Signal(), Signal()
         m.d.comb += [
             busy.eq(context_jobs | self.pending),

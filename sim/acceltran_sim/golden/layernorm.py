@@ -8,7 +8,7 @@ from acceltran.arch.layernorm_format import LayerNormFields, LayerNormFormat
 from acceltran_sim.golden.fixed_point import saturate
 from acceltran_sim.golden.function_unit import evaluate
 
-__all__ = ["layer_norm"]
+__all__ = ["layer_norm", "statistics"]
 
 Array = npt.NDArray[np.int64]
 
@@ -46,7 +46,7 @@ def layer_norm(
         )
     inner = LayerNormFormat.of(fmt)
     x = (a + b).reshape(-1, fields.columns)
-    mean, exponent, mantissa = _statistics(x, inner, fields)
+    mean, exponent, mantissa = statistics(x, inner, fields)
 
     deviation = (x << inner.guard_bits) - mean[:, np.newaxis]
     shift = inner.guard_bits - inner.normal_frac_bits - exponent[:, np.newaxis]
@@ -60,7 +60,7 @@ def layer_norm(
     return values.reshape(a.shape), saturated
 
 
-def _statistics(
+def statistics(
     x: Array, inner: LayerNormFormat, fields: LayerNormFields
 ) -> tuple[Array, Array, Array]:
     """Mean with guard bits, exponent and mantissa of 1/sigma, of each row."""
