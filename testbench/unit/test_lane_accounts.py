@@ -19,11 +19,15 @@ REASONS = (
     ("dealt", "balance"),
 )
 """Why a stream has no row, and what is charged; the first one counts."""
+ISSUED_LATENCY = 2
 
 
-@pytest.mark.parametrize(("lanes", "streams", "pes"), [(4, 4, 1), (6, 2, 4), (3, 1, 2)])
-def test_lane_accounts(lanes, streams, pes, request):
-    array = {"lanes": lanes, "streams": streams, "pes": pes}
+@pytest.mark.parametrize(
+    ("lanes", "streams", "pes", "hold"),
+    [(4, 4, 1, False), (6, 2, 4, False), (3, 1, 2, False), (4, 2, 2, True)],
+)
+def test_lane_accounts(lanes, streams, pes, hold, request):
+    array = {"lanes": lanes, "streams": streams, "pes": pes, "lanes_hold_scalars": hold}
     simulate(
         LaneAccounts(**array),
         bench=__name__,
@@ -89,7 +93,7 @@ def charge(given, stream, has_column):
 
 
 def model(given):
-    """Lanes by what they are charged to."""
+    """Lanes by what they are charged to, where lanes issue what they take."""
     lanes, pes, count = parameters()["lanes"], parameters()["pes"], given["stream_count"]
     charged = Counter()
     if count:
@@ -100,19 +104,41 @@ def model(given):
     return [charged[name] for name in NAMES]
 
 
+def share_rest(charged, issued):
+    """Lanes by what they are charged to, of which ``issued`` issue products."""
+    charged = dict(zip(NAMES, charged, strict=True))
+    rest = parameters()["lanes"] * parameters()["pes"] - issued
+    result = {"busy": issued}
+    causes = ["columns", "balance", "tile", "control", "semaphore", "sums", "operand"]
+    for cause in causes:
+        wanted = charged[cause] + charged["busy"] * (cause == "operand")
+        result[cause] = min(wanted, rest)
+        rest -= result[cause]
+    return [result[name] for name in NAMES]
+
+
 async def check(dut, cycles):
-    """Compare what is charged with the model, LATENCY cycles after it was given."""
+    """Compare what is charged with the model, ``latency`` cycles after it was given."""
+    chosen = parameters()
+    lanes = chosen["lanes"] * chosen["pes"]
+    hold = chosen["lanes_hold_scalars"]
+    latency = LaneAccounts(**chosen).latency
     await start(dut)
-    expected = deque([[0] * len(NAMES)] * (LaneAccounts.LATENCY + 1))
+    expected = deque([[0] * len(NAMES)] * (latency + 1))
+    issued = deque([0] * (ISSUED_LATENCY + 1))
     seen = [0] * len(NAMES)
     for given in cycles:
         for name, value in given.items():
             dut[name].value = value
+        issued.append(random.randint(0, lanes) * hold * any(given.values()))
+        if hold:
+            dut.issued.value = issued[-1]
         await dut.clk.rising_edge
         expected.append(model(given))
         observed = [int(dut[name].value) for name in NAMES]
-        assert observed == expected[-1 - LaneAccounts.LATENCY]
-        assert sum(observed) <= parameters()["lanes"] * parameters()["pes"]
+        now = expected[-1 - latency]
+        assert observed == (share_rest(now, issued[-1 - ISSUED_LATENCY]) if hold else now)
+        assert sum(observed) <= lanes
         seen = [a + b for a, b in zip(seen, observed, strict=True)]
     return dict(zip(NAMES, seen, strict=True))
 
@@ -136,6 +162,6 @@ async def charges_every_lane_once(dut):
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def charges_nothing_at_rest(dut):
     """Lanes without a product to wait for are idle."""
-    rest = dict.fromkeys(random_inputs(1, 1), 0) | {"stream_count": 1, "enabled": 1}
+    rest = dict.fromkeys(random_inputs(1, 1), 0)
     charged = await check(dut, [rest] * 20)
     assert not any(charged.values())

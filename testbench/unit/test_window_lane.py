@@ -44,7 +44,7 @@ def product_beats(rng, *, rows, density, final=True, slots=SHAPE["partial_sums"]
     for row in range(rows):
         keep = rng.random((INNER // TILE, TILE)) < density
         values = keep * rng.integers(1, 1 << 11, keep.shape)
-        tags = {"tile_row": 0, "slot": row % slots, "first": True, "final": final}
+        tags = {"tile_row": 0, "slot": row % slots, "first": True, "final": final, "context": False}
         tokens, _ = stream_row(values, keep, **tags)
         beats += beats_of(tokens, tile=TILE, scalars_per_beat=WindowLane.SCALARS_PER_BEAT)
     return beats, sum(len(beat.rows) for beat in beats)
@@ -147,6 +147,7 @@ async def waits_for_what_it_resumes(dut, slots):
             "slot": row % slots,
             "first": row < slots,
             "final": row >= 24 - slots,
+            "context": False,
         }
         tokens, _ = stream_row(value, value != 0, **tags)
         beats += beats_of(tokens, tile=TILE, scalars_per_beat=WindowLane.SCALARS_PER_BEAT)

@@ -13,6 +13,7 @@ from acceltran_sim.errors import InputError
 from acceltran_sim.golden.product import product
 from acceltran_sim.program.assembler import encode_program
 from acceltran_sim.program.builder import DEFAULT_BASE
+from acceltran_sim.program.column_order import by_density
 from acceltran_sim.program.command import Command
 from acceltran_sim.program.footprint import ACTIVATION, WEIGHT
 from acceltran_sim.program.image import Image
@@ -58,7 +59,7 @@ class ProductJob:
     a : integer array [rows, inner]
         Row operand: what the machine skips zeros of.
     b : integer array [inner, columns]
-        Weights.
+        Weights; for lanes with a weight window, their columns are sorted by density.
     order : str
         Tile loops, outermost first.
 
@@ -73,11 +74,13 @@ class ProductJob:
     ):
         _check_size(config, len(a), len(b), b.shape[1])
         self.config = config
-        self.a, self.b = a, b
+        # Static weights come with their columns in the best order: so do those of an encoder.
+        ordered = config.datapath.weight_window > 0
+        self.a, self.b = a, b[:, by_density(b)] if ordered else b
         self.order = order
         tile, banks = config.datapath.tile, config.array.pes_per_cluster
         self._a = rows_to_vectors(a, tile)
-        self._b = rows_to_vectors(b, tile)
+        self._b = rows_to_vectors(self.b, tile)
         self._rows, self._inner, _ = self._a.shape
         self._columns = self._b.shape[1]
         self._a_stride = _stride(config, self._inner)

@@ -88,6 +88,7 @@ class Beat:
     resume: bool
     last: bool
     final: bool
+    context: bool
 
 
 def beats_of(tokens: Iterable[Token], *, tile: int, scalars_per_beat: int) -> list[Beat]:
@@ -108,6 +109,7 @@ def beats_of(tokens: Iterable[Token], *, tile: int, scalars_per_beat: int) -> li
                     resume=part[0].resume,
                     last=part[-1].last,
                     final=part[0].final,
+                    context=part[0].context,
                 )
             )
     return beats

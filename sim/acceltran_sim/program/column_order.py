@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from acceltran_sim.golden.encoder import Linear, QuantizedLayer
 
-__all__ = ["sort_columns"]
+__all__ = ["by_density", "sort_columns"]
 
 Order = npt.NDArray[np.intp]
 
@@ -25,9 +25,9 @@ def sort_columns(layer: QuantizedLayer) -> QuantizedLayer:
     those of key, and the columns of value with the rows of the attention's output matrix.
     """
     heads = layer.heads
-    scores = _by_density([layer.query, layer.key], groups=heads)
-    context = _by_density([layer.value], groups=heads)
-    inner = _by_density([layer.intermediate], groups=1)
+    scores = by_density(np.concatenate([layer.query.matrix, layer.key.matrix]), groups=heads)
+    context = by_density(layer.value.matrix, groups=heads)
+    inner = by_density(layer.intermediate.matrix)
     return replace(
         layer,
         query=_columns(layer.query, scores),
@@ -39,10 +39,11 @@ def sort_columns(layer: QuantizedLayer) -> QuantizedLayer:
     )
 
 
-def _by_density(linears: list[Linear], *, groups: int) -> Order:
-    """Columns in the order of their non-zero weights, most first, without leaving their group."""
-    weights = sum(np.count_nonzero(linear.matrix, axis=0) for linear in linears)
-    parts = np.split(np.asarray(weights), groups)
+def by_density(weights: npt.NDArray[np.integer], *, groups: int = 1) -> Order:
+    """Columns of a matrix in the order of their non-zero elements, most first, without leaving
+    their group.
+    """
+    parts = np.split(np.count_nonzero(weights, axis=0), groups)
     size = len(parts[0])
     return np.concatenate([
         number * size + np.argsort(-part, kind="stable") for number, part in enumerate(parts)

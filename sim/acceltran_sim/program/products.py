@@ -14,6 +14,8 @@ __all__ = ["DEFAULT_ORDER", "Product", "check_order", "product_commands", "strea
 DEFAULT_ORDER = "bijk"
 ASSUMED_DENSITY = 0.1
 """Part of A that is not zero, where cycles are estimated."""
+COUPLING = 0.04
+"""Cycles lost, as a part, for each doubling of the lanes of a stream that skip zero weights."""
 IMBALANCE = 0.02
 """Cycles lost, likewise, for each doubling of the streams that rows are shared among for good."""
 
@@ -129,6 +131,9 @@ def _streams(config: AcceleratorConfig, product: Product, chunks: int) -> int:
         row = inner * ASSUMED_DENSITY
         # Rows whose sums wait in the lanes stay with their stream, however full they are.
         imbalance = 1 + IMBALANCE * (streams.bit_length() - 1 if chunks > 1 else 0)
+        if datapath.weight_window:
+            # Lanes of a stream go on together: each waits for the densest column of all.
+            imbalance += COUPLING * ((array.lanes // streams).bit_length() - 1)
         row_blocks = -(-product.rows // (datapath.partial_sums * streams)) if chunks > 1 else 1
         bounds = (
             passes * -(-product.rows // streams) * row,
