@@ -238,7 +238,7 @@ async def has_the_documented_latency(dut):
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")
 async def overlaps_rows(dut):
-    """Rows that are not too short follow one another without a gap: ``width`` elements per cycle."""
+    """Rows that are not too short follow one another without a gap, at full rate."""
     bench = Bench(dut)
     blocks = bench.set_static(bench.fields(min(SHORT_ROW, bench.hidden)), 0)
     words = blocks * bench.tile // parameters()["width"]
