@@ -282,7 +282,7 @@ class Neighbours:
         dut.taken_last.value = last
         dut.taken_half.value = half
         dut.taken_context.value = context
-        dut.reading.value = bool(self.tails)
+        dut.reading.value = sum({1 << row.half for row, _ in self.tails})
         self.tails = [(row, left - 1) for row, left in self.tails if left]
         if self.draining and self.draining[0].taken and chance():
             self.draining.popleft()
