@@ -101,9 +101,10 @@ def model(given):
 
 
 async def check(dut, cycles):
-    """Compare what is charged with the model, LATENCY cycles after it was given."""
+    """Compare what is charged with the model, ``latency`` cycles after it was given."""
+    latency = LaneAccounts(**parameters()).latency
     await start(dut)
-    expected = deque([[0] * len(NAMES)] * (LaneAccounts.LATENCY + 1))
+    expected = deque([[0] * len(NAMES)] * (latency + 1))
     seen = [0] * len(NAMES)
     for given in cycles:
         for name, value in given.items():
@@ -111,7 +112,7 @@ async def check(dut, cycles):
         await dut.clk.rising_edge
         expected.append(model(given))
         observed = [int(dut[name].value) for name in NAMES]
-        assert observed == expected[-1 - LaneAccounts.LATENCY]
+        assert observed == expected[-1 - latency]
         assert sum(observed) <= parameters()["lanes"] * parameters()["pes"]
         seen = [a + b for a, b in zip(seen, observed, strict=True)]
     return dict(zip(NAMES, seen, strict=True))
