@@ -78,7 +78,7 @@ class Cluster(SharedComponent):
     overflow : ``Out(1)``
         See ``ProductSequencer``.
     out_of_range, out_of_range_command : ``Out(1)``, ``Out(range(COMMANDS))``
-        See ``TileLoader``.
+        See ``TileLoader`` and ``ProductSequencer``.
     """
 
     orders: stream.Interface
@@ -143,7 +143,11 @@ class Cluster(SharedComponent):
             "partial_sums": datapath.partial_sums,
         }
         m.submodules.sequencer = sequencer = ProductSequencer(
-            **rows, lanes=array.lanes, streams=streams, pes=pes
+            **rows,
+            lanes=array.lanes,
+            streams=streams,
+            pes=pes,
+            activation_depth=config.activation_vectors,
         )
         loaders = self._add_loaders(m, sequencer)
         self._add_orders(m, loaders, sequencer)
@@ -219,15 +223,16 @@ class Cluster(SharedComponent):
                 loader.release.eq(sequencer.release),
                 sequencer.loaded[number].eq(loader.loaded),
             ]
+        readers = [sequencer, *loaders]
         m.d.comb += [
             # All loaders walk the same tiles.
             self.tile_load.eq(loaders[0].tile_load),
             self.tile_reuse.eq(loaders[0].tile_reuse),
-            self.out_of_range.eq(Cat(loader.out_of_range for loader in loaders).any()),
+            self.out_of_range.eq(Cat(reader.out_of_range for reader in readers).any()),
         ]
-        for loader in loaders:
-            with m.If(loader.out_of_range):
-                m.d.comb += self.out_of_range_command.eq(loader.out_of_range_command)
+        for reader in readers:
+            with m.If(reader.out_of_range):
+                m.d.comb += self.out_of_range_command.eq(reader.out_of_range_command)
         return loaders
 
     def _add_streams(

@@ -300,7 +300,7 @@ class Core(SharedComponent):
             culprit[name] = Signal(COMMAND_INDEX_WIDTH, name=f"{name}_culprit")
             m.d.sync += culprit[name].eq(queue.oldest)
 
-        # Tiles are loaded ahead of the product that is at work.
+        # Tiles and rows of a product are read while those before it are at work.
         started = Signal(range(COMMANDS))
         starts = Array(
             Signal(COMMAND_INDEX_WIDTH, name=f"product{n}_index") for n in range(COMMANDS)
@@ -321,17 +321,16 @@ class Core(SharedComponent):
             fetched_all & scheduler.i.ready & ~scheduler.i.valid & decoder.i.ready
         )
         pes, streams = self.config.array.pes_per_cluster, self.config.array.streams
-        # Ports of the activation buffer: readers, mask readers, writers. Tiles are watched by
-        # their loaders.
+        # Ports of the activation buffer: readers, mask readers, writers. Tiles and rows are
+        # watched where they are asked for.
         ports = iter(activations.out_of_range)
         store = next(ports)
-        _tiles, values, vector_reads, masks, load, results, vector_writes = (
+        _tiles, _values, vector_reads, _masks, load, results, vector_writes = (
             Cat(islice(ports, count)).any()
             for count in (pes, streams, VECTOR_READERS, streams, 1, pes, None)
         )
         *_weights, affine, weight_load = weights.out_of_range
         loads = load | weight_load
-        products = values | masks | results
         vectors = vector_reads | vector_writes | affine
         causes: list[tuple[Any, Any, Any]] = [
             (
@@ -346,7 +345,7 @@ class Core(SharedComponent):
             (cluster.overflow, ErrorCause.ILLEGAL_COMMAND, queues["product"].oldest),
             (loads, ErrorCause.BUFFER_ADDRESS, culprit["load"]),
             (store, ErrorCause.BUFFER_ADDRESS, culprit["store"]),
-            (products, ErrorCause.BUFFER_ADDRESS, culprit["product"]),
+            (results, ErrorCause.BUFFER_ADDRESS, culprit["product"]),
             (
                 cluster.out_of_range,
                 ErrorCause.BUFFER_ADDRESS,

@@ -15,7 +15,7 @@ REASONS = (
     ("waits_for_tile", "tile"),
     ("waits_for_results", "sums"),
     ("working", "control"),
-    ("waits_for_semaphore", "semaphore"),
+    ("waits_for_semaphore", "semaphores"),
     ("dealt", "balance"),
 )
 """Why a stream has no row, and what is charged; the first one counts."""

@@ -1,6 +1,8 @@
 # amaranth: UnusedElaboratable=no
 """ProcessingElement against exact sums and the golden epilogue, bit for bit."""
 
+from typing import Any
+
 import cocotb
 import numpy as np
 import pytest
@@ -246,7 +248,8 @@ class Bench:
     async def _feed(self):
         """Load the tiles of each chunk while the chunk before is streamed, then stream it."""
         dut = self.dut
-        feeding, half = None, 0
+        feeding: Any = None
+        half = 0
         for number, work in enumerate(self.passes):
             first = 0
             for chunk, count in enumerate(work.counts):

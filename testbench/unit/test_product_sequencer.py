@@ -13,6 +13,7 @@ from acceltran.compute.drain import FinishedRow
 from acceltran.compute.epilogue_parameters import EpilogueParameters
 from acceltran.control.product_command import ProductCommand
 from acceltran.control.product_sequencer import ProductSequencer, StreamJob
+from acceltran.memory.tile_walker import COMMANDS
 from acceltran.pe import CONTEXTS
 from acceltran.sparsity.row_scanner import RowJob
 from acceltran_sim.golden.loop_nest import tiles
@@ -22,6 +23,7 @@ from testbench.harness.streams import StreamSource
 
 FORMAT = FixedPoint(int_bits=4, frac_bits=8)
 SHAPE = {"tile": 8, "tile_rows": 64, "partial_sums": 64}
+DEPTH = 1 << 23
 HALVES = 2
 
 
@@ -29,7 +31,7 @@ HALVES = 2
 def test_product_sequencer(lanes, streams, pes, request):
     machine = {"lanes": lanes, "streams": streams, "pes": pes}
     simulate(
-        ProductSequencer(fmt=FORMAT, **SHAPE, **machine),
+        ProductSequencer(fmt=FORMAT, **SHAPE, **machine, activation_depth=DEPTH),
         bench=__name__,
         parameters=machine,
         seed=request.config.getoption("seed"),
@@ -46,8 +48,9 @@ def test_product_sequencer(lanes, streams, pes, request):
     ],
 )
 def test_rejects(wrong, message):
+    good = {"lanes": 4, "streams": 2, "pes": 2, "activation_depth": DEPTH}
     with pytest.raises(ValueError, match=f"^{message}$"):
-        ProductSequencer(fmt=FORMAT, **SHAPE, **{"lanes": 4, "streams": 2, "pes": 2, **wrong})
+        ProductSequencer(fmt=FORMAT, **SHAPE, **{**good, **wrong})
 
 
 # What follows runs inside the simulator, once for each parametrisation above.
@@ -58,6 +61,8 @@ class Row:
     """A job to expect, and how far it has got."""
 
     work: "Work"
+    number: int
+    """Of the work."""
     enable: list[int]
     streams: range
     """Those that may get it."""
@@ -107,7 +112,7 @@ class Work:
 def plan(works):
     """Rows in the order in which they are dealt."""
     half, context, reloads, enabled = 1, 1, 0, None
-    for work in works:
+    for order, work in enumerate(works):
         c = work.command
         for number, (tile, enable) in enumerate(work.tiles):
             if number == 0 or enable != enabled:
@@ -129,7 +134,7 @@ def plan(works):
                 mine = row % work.streams
                 anywhere = tile["first"] and tile["final"]
                 streams = range(work.streams) if anywhere else range(mine, mine + 1)
-                yield Row(work, enable, streams, job, finished, reloads, row == 0)
+                yield Row(work, order, enable, streams, job, finished, reloads, row == 0)
 
 
 class Neighbours:
@@ -151,6 +156,7 @@ class Neighbours:
         self.tails = []  # rows whose scalars are taken: cycles until all are read
         self.draining, self.pending = deque(), deque()  # final rows, in order
         self.alike = self.apart = 0
+        self.outside = None  # command of the row beyond the buffer that was given before
         self.layout = StreamJob(
             tile_rows=SHAPE["tile_rows"],
             partial_sums=SHAPE["partial_sums"],
@@ -176,6 +182,10 @@ class Neighbours:
         """What the edge transfers, and whether it is right."""
         dut = self.dut
         offered = bool(dut.jobs__valid.value)
+        assert bool(dut.out_of_range.value) == (self.outside is not None)
+        if self.outside is not None:
+            assert dut.out_of_range_command.value == self.outside % COMMANDS
+            self.outside = None
         self._check_status(self.given + offered)
         self.orders += int(dut.orders__valid.value and dut.orders__ready.value)
         for pe in range(self.pes):
@@ -216,6 +226,8 @@ class Neighbours:
         assert stream in row.streams and self.room[stream]
         assert min(self.loaded) >= row.reloads > self.released, "tile used while it is not there"
         self.given += 1
+        if row.job["address"] + row.job["count"] > DEPTH:
+            self.outside = row.number
         self.room[stream] = False
         self.streamed[stream].append(row)
         if row.job["final"]:

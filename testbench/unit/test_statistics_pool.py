@@ -75,7 +75,7 @@ class Bench:
             )
             for m, e, n in zip(mean, exponent, mantissa, strict=True)
         ]
-        dut.fields.value = LayerNormParameters().const(asdict(fields)).as_bits()
+        dut.fields.value = LayerNormParameters().const({**asdict(fields)}).as_bits()
         self.source = StreamSource(dut, "i", pace=source_pace)
         self.sink = StreamSink(dut, "o", pace=sink_pace)
 

@@ -138,7 +138,7 @@ COUNTERS: tuple[tuple[str, str], ...] = (
     ("stall_balance", "Lane-cycles that waited for other rows to end a pass"),
     ("stall_tile", "Lane-cycles that waited for a tile"),
     ("stall_control", "Lane-cycles that waited for the sequencer to deal rows"),
-    ("stall_semaphore", "Lane-cycles whose next product waited for a semaphore"),
+    ("stall_semaphores", "Lane-cycles whose next product waited for a semaphore"),
     ("idle_lanes", "Lane-cycles without a product to wait for; with the others, all there are"),
     ("busy_product", "Cycles in which the product queue worked on a command"),
     ("busy_vector", "Cycles in which the vector queue worked on a command"),

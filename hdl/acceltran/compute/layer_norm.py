@@ -17,7 +17,7 @@ from acceltran.numeric.product import product, product_latency
 from acceltran.numeric.reduction import reduced, reduction_latency
 from acceltran.numeric.vector import Vector
 
-__all__ = ["Affine", "LayerNorm", "Summands"]
+__all__ = ["SHORT_ROW", "Affine", "LayerNorm", "Summands"]
 
 SHORT_ROW = 128
 """Elements of a row that is still normalised at full rate."""

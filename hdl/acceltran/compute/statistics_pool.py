@@ -35,7 +35,7 @@ class StatisticsPool(SharedComponent):
     o : ``Out(stream.Signature(RowScale(fmt, hidden)))``
     """
 
-    WAITING = 2
+    WAITING = 3
     """Rows that a unit works on, or has waiting."""
     LATENCY = 1 + RowStatistics.LATENCY
 

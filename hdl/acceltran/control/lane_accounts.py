@@ -9,7 +9,7 @@ from acceltran.numeric.count_ones import count_ones
 
 __all__ = ["LANE_CAUSES", "LaneAccounts"]
 
-LANE_CAUSES = ("columns", "operand", "sums", "balance", "tile", "control", "semaphore")
+LANE_CAUSES = ("columns", "operand", "sums", "balance", "tile", "control", "semaphores")
 """Why a lane issues no product: see the members of ``LaneAccounts``."""
 
 
@@ -71,7 +71,7 @@ class LaneAccounts(SharedComponent):
         Lanes that wait for a tile.
     control : ``Out``
         Lanes that wait for the sequencer.
-    semaphore : ``Out``
+    semaphores : ``Out``
         Lanes whose next product waits for a semaphore.
     """
 
@@ -95,7 +95,7 @@ class LaneAccounts(SharedComponent):
     balance: Signal
     tile: Signal
     control: Signal
-    semaphore: Signal
+    semaphores: Signal
 
     def __init__(self, *, lanes: int, streams: int, pes: int, lanes_hold_scalars: bool = False):
         if lanes < 1:
@@ -151,7 +151,7 @@ class LaneAccounts(SharedComponent):
             "tile": self.waits_for_tile,
             "sums": self.waits_for_results,
             "control": self.working,
-            "semaphore": self.waits_for_semaphore,
+            "semaphores": self.waits_for_semaphore,
             "balance": self.dealt,
         }
         reasons = {}

@@ -15,6 +15,7 @@ from acceltran.compute.lane import HALVES
 from acceltran.control.loop_nest import LoopNest
 from acceltran.control.product_command import ProductCommand
 from acceltran.library import SharedComponent
+from acceltran.memory.tile_walker import COMMANDS
 from acceltran.numeric.count_ones import count_ones
 from acceltran.pe import CONTEXTS
 from acceltran.sparsity.row_scanner import RowJob
@@ -86,6 +87,8 @@ class ProductSequencer(SharedComponent):
         Row streamers of the cluster; a power of two that divides ``lanes``.
     pes : int
         PEs of the cluster; a power of two.
+    activation_depth : int
+        Vectors that the activation buffer holds.
 
     Members
     -------
@@ -124,6 +127,9 @@ class ProductSequencer(SharedComponent):
     overflow : ``Out(1)``
         Strobe: the oldest product needs more partial sums at a time than a lane holds. It writes
         nothing, and nothing runs any more until reset.
+    out_of_range, out_of_range_command : ``Out(1)``, ``Out(range(COMMANDS))``
+        Strobe: a job reaches beyond the end of the buffer; and of which command it is: how many
+        were taken before it, modulo ``COMMANDS``.
     """
 
     orders: stream.Interface
@@ -148,6 +154,8 @@ class ProductSequencer(SharedComponent):
     waits_for_results: Signal
     dealt: Signal
     overflow: Signal
+    out_of_range: Signal
+    out_of_range_command: Signal
 
     def __init__(
         self,
@@ -159,6 +167,7 @@ class ProductSequencer(SharedComponent):
         lanes: int,
         streams: int,
         pes: int,
+        activation_depth: int,
     ):
         if lanes < 1:
             raise ValueError(f"Number of lanes must be at least 1, not {lanes!r}")
@@ -176,6 +185,7 @@ class ProductSequencer(SharedComponent):
         self.lanes = lanes
         self.streams = streams
         self.pes = pes
+        self.activation_depth = activation_depth
         job = StreamJob(tile_rows=tile_rows, partial_sums=partial_sums, streams=streams)
         super().__init__({
             "orders": In(stream.Signature(ProductOrder(fmt))),
@@ -200,6 +210,8 @@ class ProductSequencer(SharedComponent):
             "waits_for_results": Out(1),
             "dealt": Out(1),
             "overflow": Out(1),
+            "out_of_range": Out(1),
+            "out_of_range_command": Out(range(COMMANDS)),
         })
 
     def elaborate(self, platform):
@@ -246,6 +258,8 @@ class ProductSequencer(SharedComponent):
         job: Any = self.jobs.payload
         active, deal, given = Signal(self.streams), Signal(), Signal(self.streams)
         candidates = Signal(self.streams)
+        # Commands whose rows are all dealt, and whose job is on offer, modulo COMMANDS.
+        all_dealt, job_command = Signal(range(COMMANDS)), Signal(range(COMMANDS))
         for bits in range(ceil_log2(self.streams) + 1):
             with m.If(stream_count == 1 << bits):
                 m.d.comb += active.eq((1 << (1 << bits)) - 1)
@@ -346,6 +360,7 @@ class ProductSequencer(SharedComponent):
                         job.job.first.eq(first),
                         job.job.final.eq(final),
                         job.job.context.eq(context),
+                        job_command.eq(all_dealt),
                         job.finished.address.eq(c_address),
                         job.finished.half.eq(half),
                         job.finished.context.eq(context),
@@ -397,7 +412,12 @@ class ProductSequencer(SharedComponent):
         with m.If(switch):
             m.d.sync += in_use.eq(1)
         with m.If(finish):
-            m.d.sync += [in_use.eq(0), fresh.eq(1)]
+            m.d.sync += [in_use.eq(0), fresh.eq(1), all_dealt.eq(all_dealt + 1)]
+        end = job.job.address + job.job.count
+        m.d.sync += [
+            self.out_of_range.eq(self.jobs.valid & self.jobs.ready & (end > self.activation_depth)),
+            self.out_of_range_command.eq(job_command),
+        ]
         for pe, tiles in enumerate(full):
             m.d.sync += tiles.eq(tiles + self.loaded[pe] - switch)
 

@@ -275,7 +275,7 @@ class TileWalker(SharedComponent):
                                 m.next = "END"
             with m.State("END"):
                 m.d.comb += [
-                    self.items.valid.eq(1),
+                    self.items.valid.eq(self.tiles.valid),
                     item.end.eq(1),
                     item.read.eq(0),
                     item.bias.eq(0),
