@@ -13,7 +13,8 @@ from acceltran.compute.lane_kinds import scalars_per_beat
 from acceltran.control.kept_counter import Kept
 from acceltran.control.lane_accounts import LANE_CAUSES, LaneAccounts
 from acceltran.control.product_command import ProductCommand
-from acceltran.control.product_sequencer import ProductOrder, ProductSequencer
+from acceltran.control.product_order import ProductOrder
+from acceltran.control.product_sequencer import ProductSequencer
 from acceltran.library import SharedComponent
 from acceltran.memory.ports import BufferWrite, MaskReadPort, ReadPort
 from acceltran.memory.queue import Queue

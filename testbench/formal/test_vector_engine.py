@@ -15,7 +15,7 @@ ENGINES = {
     "softmax_engine": lambda: SoftmaxEngine(**SIZES, sequence=4, units=2),
     "softmax_engine_of_one_unit": lambda: SoftmaxEngine(**SIZES, sequence=4, units=1),
     "layer_norm_engine": lambda: LayerNormEngine(**SIZES, hidden=4),
-    "vector_engine": lambda: VectorEngine(**SIZES, sequence=4, hidden=4, units=2),
+    "vector_engine": lambda: VectorEngine(**SIZES, norm_width=1, sequence=4, hidden=4, units=2),
 }
 
 

@@ -82,6 +82,7 @@ def test_lanes_gain():
                 resume=False,
                 last=first == rows[-4],
                 final=True,
+                context=False,
             )
             for first in rows[::4]
         ]

@@ -106,12 +106,12 @@ def model(given):
 
 def share_rest(charged, issued):
     """Lanes by what they are charged to, of which ``issued`` issue products."""
-    charged = dict(zip(NAMES, charged, strict=True))
+    lanes: dict[str, int] = dict(zip(NAMES, charged, strict=True))
     rest = parameters()["lanes"] * parameters()["pes"] - issued
     result = {"busy": issued}
-    causes = ["columns", "balance", "tile", "control", "semaphore", "sums", "operand"]
+    causes = ["columns", "balance", "tile", "control", "semaphores", "sums", "operand"]
     for cause in causes:
-        wanted = charged[cause] + charged["busy"] * (cause == "operand")
+        wanted = lanes[cause] + lanes["busy"] * (cause == "operand")
         result[cause] = min(wanted, rest)
         rest -= result[cause]
     return [result[name] for name in NAMES]

@@ -12,7 +12,8 @@ from acceltran.arch.fixed_point import FixedPoint
 from acceltran.compute.drain import FinishedRow
 from acceltran.compute.epilogue_parameters import EpilogueParameters
 from acceltran.control.product_command import ProductCommand
-from acceltran.control.product_sequencer import ProductSequencer, StreamJob
+from acceltran.control.product_sequencer import ProductSequencer
+from acceltran.control.stream_job import StreamJob
 from acceltran.memory.tile_walker import COMMANDS
 from acceltran.pe import CONTEXTS
 from acceltran.sparsity.row_scanner import RowJob

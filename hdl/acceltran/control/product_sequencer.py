@@ -2,64 +2,28 @@
 
 from typing import Any
 
-from amaranth import Array, Cat, Module, Mux, Signal, signed, unsigned
-from amaranth.lib import data, stream
+from amaranth import Array, Cat, Module, Mux, Signal, signed
+from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from acceltran.arch.commands import COUNT
 from acceltran.arch.fixed_point import FixedPoint
-from acceltran.compute.drain import FinishedRow
 from acceltran.compute.epilogue_parameters import EpilogueParameters
 from acceltran.compute.lane import HALVES
 from acceltran.control.loop_nest import LoopNest
-from acceltran.control.product_command import ProductCommand
+from acceltran.control.product_order import ProductOrder
+from acceltran.control.stream_job import StreamJob
 from acceltran.library import SharedComponent
 from acceltran.memory.tile_walker import COMMANDS
 from acceltran.numeric.count_ones import count_ones
 from acceltran.pe import CONTEXTS
-from acceltran.sparsity.row_scanner import RowJob
 
-__all__ = ["ProductOrder", "ProductSequencer", "StreamJob"]
-
-
-class ProductOrder(data.StructLayout):
-    """Layout of a product command with what it refers to.
-
-    Members
-    -------
-    command : ``ProductCommand()``
-    threshold : ``unsigned(fmt.width)``
-        Value of the entry of the threshold table that the command names.
-    """
-
-    def __init__(self, fmt: FixedPoint):
-        super().__init__({"command": ProductCommand(), "threshold": unsigned(fmt.width)})
+__all__ = ["ProductSequencer"]
 
 
 JOBS_WIDTH = 12
 """Bits of a count of jobs: more than all streams together hold."""
-
-
-class StreamJob(data.StructLayout):
-    """Layout of a row with the stream that gets it.
-
-    Members
-    -------
-    stream : ``unsigned(streams)``
-        One-hot.
-    job : ``RowJob(tile_rows, partial_sums)``
-        For the row streamer.
-    finished : ``FinishedRow()``
-        For the drains, if the job is final.
-    """
-
-    def __init__(self, *, tile_rows: int, partial_sums: int, streams: int):
-        super().__init__({
-            "stream": unsigned(streams),
-            "job": RowJob(tile_rows, partial_sums),
-            "finished": FinishedRow(),
-        })
 
 
 class ProductSequencer(SharedComponent):
