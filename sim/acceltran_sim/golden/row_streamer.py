@@ -22,7 +22,7 @@ class Token:
     resume: bool
     last: bool
     final: bool
-    context: bool
+    context: bool = False
 
 
 def stream_row(
@@ -88,7 +88,7 @@ class Beat:
     resume: bool
     last: bool
     final: bool
-    context: bool
+    context: bool = False
 
 
 def beats_of(tokens: Iterable[Token], *, tile: int, scalars_per_beat: int) -> list[Beat]:
