@@ -232,7 +232,10 @@ def test_messages_stay_on_one_line(acceltran, arguments, tmp_path):
     [
         (
             ("foo",),
-            "Command must be one of bench, classify, demo, disasm, generate, presets, profile, run, not foo",
+            (
+                "Command must be one of bench, classify, demo, disasm, generate, presets, profile,"
+                " run, not foo"
+            ),
         ),
         (("--foo",), "--foo is not an option of acceltran; the nearest is --version"),
         (("presets", "x"), "acceltran presets takes no further argument: x"),
