@@ -162,7 +162,7 @@ def test_sidecar(machine):
     assert sidecar["version"] == metadata.version("acceltran")
     assert sidecar["configuration"] == config.as_dict()
     assert sidecar["registers"] == {r.name: r.address for r in registers.REGISTERS}
-    assert sidecar["counters"]["dma_write_bytes"] == 0x1A0
+    assert sidecar["counters"]["dma_write_bytes"] == 0x1C8
     assert all(cycles > 0 for cycles in sidecar["latencies"].values())
 
     pes, lanes = config.array.pes, config.array.lanes
