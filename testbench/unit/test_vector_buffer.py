@@ -28,9 +28,11 @@ LEGAL = {
 }
 
 
-@pytest.mark.parametrize(("banks", "mask_readers"), [(1, 0), (4, 2)])
-def test_vector_buffer(banks, mask_readers, request):
-    parameters = {**LEGAL, "banks": banks, "mask_readers": mask_readers}
+@pytest.mark.parametrize(
+    ("banks", "spread", "mask_readers"), [(1, False, 0), (4, False, 2), (4, True, 2)]
+)
+def test_vector_buffer(banks, spread, mask_readers, request):
+    parameters = {**LEGAL, "banks": banks, "spread": spread, "mask_readers": mask_readers}
     simulate(
         VectorBuffer(**parameters),
         bench=__name__,
@@ -43,6 +45,10 @@ def test_vector_buffer(banks, mask_readers, request):
     ("change", "message"),
     [
         ({"banks": 3}, "Number of banks must be a power of two, not 3"),
+        (
+            {"banks": 1, "spread": True},
+            "Number of banks to spread over must be at least 2, not 1",
+        ),
         ({"depth": 54}, "Buffer depth must be a multiple of 4 banks and at least two each, not 54"),
         ({"depth": 4}, "Buffer depth must be a multiple of 4 banks and at least two each, not 4"),
         ({"depth": 1 << 25}, "Buffer depth must be at most 16777216 vectors, not 33554432"),
