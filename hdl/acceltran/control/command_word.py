@@ -41,6 +41,7 @@ class CommandWord(data.StructLayout):
 
 class Wait(data.StructLayout):
     """Wait until ``semaphore`` has counted at least ``count`` signals; nothing if not ``enable``.
+    ``everywhere`` asks for signals of all clusters.
 
     The fields lie as in the command's header.
     """
@@ -49,6 +50,7 @@ class Wait(data.StructLayout):
         super().__init__({
             "enable": unsigned(1),
             "semaphore": range(SEMAPHORES),
+            "everywhere": unsigned(1),
             "count": unsigned(SEMAPHORE_COUNT_BITS),
         })
 

@@ -172,6 +172,7 @@ class Scheduler(SharedComponent):
                 m.d.comb += [
                     wait.enable.eq(header[f"wait{n}_enable"]),
                     wait.semaphore.eq(header[f"wait{n}_semaphore"]),
+                    wait.everywhere.eq(header[f"wait{n}_everywhere"]),
                     wait.count.eq(header[f"wait{n}_count"]),
                 ]
         m.d.comb += [
