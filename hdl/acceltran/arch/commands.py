@@ -188,7 +188,7 @@ BODIES: Mapping[Opcode, tuple[CommandField, ...]] = {
         (
             "share_stride",
             ADDRESS,
-            "share: vectors of C that each of them adds, one after the other",
+            "share: vectors of C from one of them to the next",
         ),
     ),
     Opcode.SOFTMAX: _layout(
@@ -249,7 +249,7 @@ BODIES: Mapping[Opcode, tuple[CommandField, ...]] = {
         (
             "group",
             COUNT,
-            "Group of clusters that holds the sequence: the clusters from group << span on",
+            "Clusters that hold the sequence: those from group << span on",
         ),
         ("span", 4, "Clusters of every group, as a power of two"),
         ("rows", COUNT, "Rows that a cluster of the group owns, the last ones fewer or none"),
