@@ -10,8 +10,10 @@ from acceltran.control.axi4_lite import Axi4LiteSignature
 from acceltran.control.counters import Counters
 from acceltran.control.register_file import ADDRESS_WIDTH, RegisterFile
 from acceltran.control.run_control import RunControl
-from acceltran.core import Core, counter_widths
+from acceltran.core import Core
+from acceltran.counter_limits import counter_widths
 from acceltran.memory.axi4 import Axi4, prefixed
+from acceltran.numeric.delay import delayed
 
 __all__ = ["AccelTran"]
 
@@ -28,7 +30,7 @@ class AccelTran(wiring.Component):
     Parameters
     ----------
     config : AcceleratorConfig
-        Of a machine with one cluster and one AXI master.
+        Of a machine with one AXI master.
 
     Members
     -------
@@ -119,12 +121,14 @@ class AccelTran(wiring.Component):
             counters.increments.cycles.eq(control.running),
             self.irq.eq(registers.interrupt),
         ]
+        # Counters of the core are late, and so is the time in which lanes are accounted for.
+        counting = delayed(m, control.running, core.count_latency, name="counting")
         for name, _ in widths:
             if name != "cycles":
                 increment = getattr(core.increments, name)
                 if name in LANE_COUNTERS:
                     # Busy, stalled and idle add up to all lanes in each cycle that is counted.
-                    increment = Mux(control.running, increment, 0)
+                    increment = Mux(counting, increment, 0)
                 m.d.comb += getattr(counters.increments, name).eq(increment)
         with m.If(control.core_start):
             m.d.sync += registers.commands_done.eq(0)

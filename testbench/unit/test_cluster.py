@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from acceltran.arch.activation import Activation
-from acceltran.arch.commands import BODIES, LOOPS, Opcode, OperandSource
+from acceltran.arch.commands import LOOPS, OperandSource
 from acceltran.arch.config import AcceleratorConfig, Array, Buffers, Datapath, Limits
 from acceltran.cluster import Cluster
 from acceltran.control.product_command import ProductCommand
@@ -127,11 +127,11 @@ class Bench:
 
     def command(self, **fields):
         """Fields of a product, all zero but for those given and for what every product needs."""
-        command = dict.fromkeys((field.name for field in BODIES[Opcode.MATMUL]), 0)
+        command = dict.fromkeys(ProductCommand().members, 0)
         command |= {"batches": 1, "streams": 1, "order0": 0, "order1": 1, "order2": 2, "order3": 3}
         command |= {"shift": self.fmt.frac_bits, "b_rows": 0xFFFF}
         assert not fields.keys() - command.keys()
-        return command | fields
+        return command | {"valid_rows": fields["rows"]} | fields
 
     def model(self, c, threshold):
         """Carry out a product on the expected contents of the buffer."""
@@ -143,8 +143,8 @@ class Bench:
             bias = self.weights[c["bias_base"] : c["bias_base"] + columns].reshape(-1)
         for batch in range(c["batches"]):
             first = c["a_base"] + batch * c["a_batch_stride"]
-            rows = first + np.arange(c["rows"]) * c["a_row_stride"]
-            a = self.activations[rows[:, np.newaxis] + np.arange(inner)].reshape(c["rows"], -1)
+            rows = first + np.arange(c["valid_rows"]) * c["a_row_stride"]
+            a = self.activations[rows[:, np.newaxis] + np.arange(inner)].reshape(len(rows), -1)
             first = c["b_base"] + batch * c["b_batch_stride"]
             if c["b_source"] == OperandSource.ACTIVATION_TRANSPOSED:
                 shape = (columns * tile, inner)
@@ -168,7 +168,7 @@ class Bench:
                 threshold=threshold,
                 fmt=self.fmt,
             )
-            for row, vectors in enumerate(values.reshape(c["rows"], columns, tile)):
+            for row, vectors in enumerate(values.reshape(c["valid_rows"], columns, tile)):
                 first = c["c_base"] + batch * c["c_batch_stride"] + row * c["c_row_stride"]
                 first += c["c_first"]
                 self.activations[first : first + columns] = vectors
@@ -251,6 +251,7 @@ class Bench:
             c_first=c_first,
             columns=columns,
             rows=rows,
+            valid_rows=draw(0, rows) if number % 4 == 3 else rows,
             batches=batches,
             row_tile=draw(1, 2),
             inner_tile=draw(1, 4),

@@ -39,9 +39,9 @@ def command(index: int, waits=(), signal: int | None = None) -> int:
             "signal_enable": int(signal is not None),
             "signal": signal or 0,
             "waits": [
-                {"enable": 0, "semaphore": 5, "count": 77}
+                {"enable": 0, "semaphore": 5, "everywhere": 0, "count": 77}
                 if wait is None
-                else {"enable": 1, "semaphore": wait[0], "count": wait[1]}
+                else {"enable": 1, "semaphore": wait[0], "everywhere": 0, "count": wait[1]}
                 for wait in padded
             ],
         },
@@ -64,6 +64,7 @@ async def begin(dut) -> None:
     dut.i__valid.value = 0
     dut.o__ready.value = 0
     set_counts(dut, {})
+    dut.everywhere.value = 0
     await start(dut)
 
 

@@ -66,6 +66,7 @@ def random_command(order=None, *, most=3):
         "inner_tile": inner_tile,
         "streams": random.choice([1 << n for n in range(parameters()["streams"].bit_length())]),
     }
+    command["valid_rows"] = random.choice([command["rows"], random.randint(0, command["rows"])])
     for n, loop in enumerate(order or random.choice(ORDERS)):
         command[f"order{n}"] = loop
     return command

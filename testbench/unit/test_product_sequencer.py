@@ -310,6 +310,7 @@ def crowd(*, row_tile, rows, chunks=2, order="kbij"):
         "batches": 1,
         "row_tile": row_tile * streams,
         "rows": rows * streams,
+        "valid_rows": rows * streams,
         "inner_vectors": chunks,
         "inner_tile": 1,
         "streams": streams,
@@ -337,7 +338,11 @@ def random_work(**given):
     }
     for place, loop in enumerate(random.sample(range(4), 4)):
         command[f"order{place}"] = loop
-    return Work(command | given, random.getrandbits(FORMAT.width))
+    command |= given
+    if "valid_rows" not in given:
+        rows = command["rows"]
+        command["valid_rows"] = random.choice([rows, rows, random.randint(0, rows)])
+    return Work(command, random.getrandbits(FORMAT.width))
 
 
 async def begin(dut, works, pace):
@@ -363,9 +368,8 @@ async def follows_the_tiles(dut, pace):
 async def passes_alike_flow_into_each_other(dut):
     """Where the lanes are shared and enabled alike, rows of two passes are under way together."""
     lanes, pes = parameters()["lanes"], parameters()["pes"]
-    works = [
-        random_work(streams=1, c_first=0, columns=lanes * pes, rows=8, row_tile=8) for _ in range(6)
-    ]
+    wide = {"streams": 1, "c_first": 0, "columns": lanes * pes, "row_tile": 8}
+    works = [random_work(**wide, rows=8, valid_rows=8) for _ in range(6)]
     driver = await begin(dut, works, 0.8)
     neighbours = Neighbours(dut, works, 0.8)
     await neighbours.run()

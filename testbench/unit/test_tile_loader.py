@@ -99,6 +99,7 @@ def random_command(*, source=None, most=3):
         random.randint(0, count * tile),
         random.randint((count - 1) * tile, count * tile),
     ])
+    command["valid_rows"] = random.choice([command["rows"], random.randint(0, command["rows"])])
     for n, loop in enumerate(random.sample(range(4), 4)):
         command[f"order{n}"] = loop
     return command

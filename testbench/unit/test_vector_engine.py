@@ -18,8 +18,8 @@ from acceltran.compute.row_statistics import RowStatistics
 from acceltran.control.command_layout import command_layout
 from acceltran.control.command_word import QueuedCommand
 from acceltran.control.layer_norm_engine import LayerNormEngine
-from acceltran.control.scheduler import VectorCommand
 from acceltran.control.softmax_engine import SoftmaxEngine
+from acceltran.control.vector_command import VectorCommand
 from acceltran.control.vector_engine import VectorEngine
 from acceltran_sim.golden.dynatran import prune
 from acceltran_sim.golden.layernorm import layer_norm

@@ -31,7 +31,8 @@ class CommandQueue(SharedComponent):
 
     Members
     -------
-    counts : ``In(ArrayLayout(SEMAPHORE_COUNT_BITS, SEMAPHORES))``
+    counts, everywhere : ``In(ArrayLayout(SEMAPHORE_COUNT_BITS, SEMAPHORES))``
+        See ``WaitGate``.
     stop : ``In(1)``
         Start no further command.
     i : ``In(stream.Signature(QueuedCommand(body_width, threshold_width)))``
@@ -53,6 +54,7 @@ class CommandQueue(SharedComponent):
     IN_FLIGHT = 4
 
     counts: data.View
+    everywhere: data.View
     stop: Signal
     i: stream.Interface
     o: stream.Interface
@@ -72,6 +74,7 @@ class CommandQueue(SharedComponent):
         payload = QueuedCommand(body_width, threshold_width)
         super().__init__({
             "counts": In(data.ArrayLayout(SEMAPHORE_COUNT_BITS, SEMAPHORES)),
+            "everywhere": In(data.ArrayLayout(SEMAPHORE_COUNT_BITS, SEMAPHORES)),
             "stop": In(1),
             "i": In(stream.Signature(payload)),
             "o": Out(stream.Signature(payload)),
@@ -103,6 +106,7 @@ class CommandQueue(SharedComponent):
         # the offer is taken.
         m.d.comb += [
             gate.counts.eq(self.counts),
+            gate.everywhere.eq(self.everywhere),
             gate.stop.eq(self.stop),
             Value.cast(self.o.payload).eq(gate.o.payload),
             self.o.valid.eq(gate.o.valid & flight.i.ready),

@@ -3,7 +3,7 @@
 from functools import reduce
 from operator import and_
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
@@ -23,7 +23,8 @@ class LoopNest(SharedComponent):
     ``lanes / streams`` words, from word ``c_first // banks``; k over chunks of ``inner_tile``
     vectors of the inner dimension. A tile reloads unless (j, k) and, where ``b_batch_stride`` is
     not 0, b are those of the tile before; the first tile of a command always does. Slots count up
-    by ``ceil(row_tile / streams)`` per tile visited inside the k loop.
+    by ``ceil(row_tile / streams)`` per tile visited inside the k loop. Loops go over all ``rows``;
+    a tile's rows are those of them that are valid, or none.
 
     The command must be legal: batches, rows, columns, inner_vectors, row_tile and inner_tile at
     least 1, streams one of ``1, 2, 4 ... streams``, the order a permutation of the four loops.
@@ -214,6 +215,7 @@ class LoopNest(SharedComponent):
         batches_left, rows_left, inner_left, words_left = (
             Signal(COUNT + 1, name=f"{name}_left") for name in ("batches", "rows", "inner", "words")
         )
+        valid_left = Signal(signed(COUNT + 1))
         a_sum, b_sum, c_sum = (Signal(ADDRESS, name=f"{name}_sum") for name in "abc")
         changed = {loop: step[loop] & ~(at_first[loop] & at_last[loop]) for loop in LOOPS}
         last_tile = reduce(and_, at_last.values())
@@ -236,6 +238,7 @@ class LoopNest(SharedComponent):
                 m.d.sync += [
                     batches_left.eq(command.batches - tile.batch),
                     rows_left.eq(command.rows - tile.row_first),
+                    valid_left.eq(command.valid_rows - tile.row_first),
                     words_left.eq(word_end - tile.word),
                     inner_left.eq(command.inner_vectors - tile.inner_first),
                     a_sum.eq(a_batch + a_row),
@@ -246,7 +249,7 @@ class LoopNest(SharedComponent):
             with m.State("COMPARE"):
                 for loop, left, limit, count in (
                     ("b", batches_left, 1, None),
-                    ("i", rows_left, command.row_tile, tile.row_count),
+                    ("i", rows_left, command.row_tile, None),
                     ("j", words_left, pass_words, tile.word_count),
                     ("k", inner_left, command.inner_tile, tile.inner_count),
                 ):
@@ -256,6 +259,13 @@ class LoopNest(SharedComponent):
                     if count is not None:
                         m.d.sync += count.eq(Mux(fits, left, limit))
                 m.d.sync += [
+                    tile.row_count.eq(
+                        Mux(
+                            valid_left < 0,
+                            0,
+                            Mux(valid_left <= command.row_tile, valid_left, command.row_tile),
+                        )
+                    ),
                     tile.a_address.eq(a_sum + tile.inner_first),
                     tile.b_address.eq(b_sum + b_column),
                     tile.c_address.eq(c_sum + (tile.word << bank_bits)),

@@ -312,7 +312,11 @@ class ProductSequencer(SharedComponent):
                 with m.If(switch | ~reload):
                     m.next = "ROWS"
             with m.State("ROWS"):
-                m.d.comb += deal.eq((~self.jobs.valid | self.jobs.ready) & candidates.any())
+                some = rows_left != 0
+                m.d.comb += deal.eq((~self.jobs.valid | self.jobs.ready) & candidates.any() & some)
+                with m.If(~some):
+                    m.d.comb += finish.eq(last_tile)
+                    m.next = "FETCH"
                 with m.If(deal):
                     m.d.sync += [
                         self.jobs.valid.eq(1),

@@ -16,7 +16,7 @@ class Tile(data.StructLayout):
     Members
     -------
     batch, row_first, row_count : ``unsigned(COUNT)``
-        Batch, first row and number of rows of A and C.
+        Batch, first row and number of rows of A and C, maybe none.
     word : ``unsigned(COUNT)``
         First word of the column pass: column vectors ``d = (word + n) * banks + c`` of a row of C.
     word_count : ``unsigned(bits_for(lanes))``

@@ -1,6 +1,6 @@
 """Hold a command until its semaphores have counted."""
 
-from amaranth import Array, Module, Signal, Value
+from amaranth import Array, Module, Mux, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
@@ -15,7 +15,7 @@ class WaitGate(SharedComponent):
     """Pass commands on in order, each once all of its waits are met.
 
     A wait is met when ``counts[semaphore] - count``, modulo ``2 ** SEMAPHORE_COUNT_BITS`` and read
-    as a signed number, is not negative.
+    as a signed number, is not negative; with ``everywhere``, ``everywhere[semaphore] - count``.
 
     Latency is ``LATENCY`` cycles for a command whose waits are met; throughput is one command
     in ``LATENCY + 1`` cycles.
@@ -27,7 +27,8 @@ class WaitGate(SharedComponent):
 
     Members
     -------
-    counts : ``In(ArrayLayout(SEMAPHORE_COUNT_BITS, SEMAPHORES))``
+    counts, everywhere : ``In(ArrayLayout(SEMAPHORE_COUNT_BITS, SEMAPHORES))``
+        Signals of this cluster, and those of all clusters.
     stop : ``In(1)``
         Offer no command that is not offered yet.
     i : ``In(stream.Signature(QueuedCommand(body_width, threshold_width)))``
@@ -39,6 +40,7 @@ class WaitGate(SharedComponent):
     LATENCY = 4
 
     counts: data.View
+    everywhere: data.View
     stop: Signal
     i: stream.Interface
     o: stream.Interface
@@ -50,6 +52,7 @@ class WaitGate(SharedComponent):
         payload = QueuedCommand(body_width, threshold_width)
         super().__init__({
             "counts": In(data.ArrayLayout(SEMAPHORE_COUNT_BITS, SEMAPHORES)),
+            "everywhere": In(data.ArrayLayout(SEMAPHORE_COUNT_BITS, SEMAPHORES)),
             "stop": In(1),
             "i": In(stream.Signature(payload)),
             "o": Out(stream.Signature(payload)),
@@ -59,12 +62,17 @@ class WaitGate(SharedComponent):
     def elaborate(self, platform):
         m = Module()
         met, met_before = Signal(WAITS), Signal(WAITS)
-        counts = Array(self.counts[index] for index in range(SEMAPHORES))
+        counts, everywhere = (
+            Array(source[index] for index in range(SEMAPHORES))
+            for source in (self.counts, self.everywhere)
+        )
         waits = [self.o.payload.header.waits[index] for index in range(WAITS)]
         chosen = [Signal(SEMAPHORE_COUNT_BITS, name=f"count_{index}") for index in range(WAITS)]
         ahead = [Signal(SEMAPHORE_COUNT_BITS, name=f"ahead_{index}") for index in range(WAITS)]
         for index, wait in enumerate(waits):
-            m.d.sync += chosen[index].eq(counts[wait.semaphore])
+            m.d.sync += chosen[index].eq(
+                Mux(wait.everywhere, everywhere[wait.semaphore], counts[wait.semaphore])
+            )
             m.d.comb += [
                 ahead[index].eq(chosen[index] - wait.count),
                 # Counts only grow, so a wait once met stays met.

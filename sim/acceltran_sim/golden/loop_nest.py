@@ -18,7 +18,7 @@ def tiles(
     Parameters
     ----------
     command : mapping
-        Every field of ``BODIES[Opcode.MATMUL]``.
+        Every field of ``ProductCommand``.
     banks : int
         PEs of the cluster.
     lanes : int
@@ -60,7 +60,7 @@ def tiles(
         yield {
             "batch": batch,
             "row_first": row,
-            "row_count": min(c["row_tile"], c["rows"] - row),
+            "row_count": max(0, min(c["row_tile"], c["valid_rows"] - row)),
             "word": word,
             "word_count": min(pass_words, word_end - word),
             "inner_first": inner,
