@@ -24,12 +24,12 @@ from acceltran.control.semaphores import Semaphores
 from acceltran.control.threshold_control import ThresholdControl
 from acceltran.counter_limits import counter_widths
 from acceltran.distribution.barrier import Barrier
-from acceltran.distribution.broadcast import broadcast, tree_levels
 from acceltran.distribution.exchange import Exchange
 from acceltran.distribution.gather import Gather
 from acceltran.distribution.read_combiner import ReadCombiner
 from acceltran.distribution.scatter import Scatter
 from acceltran.distribution.stream_fork import StreamFork
+from acceltran.distribution.tree import spread, tree_levels
 from acceltran.library import SharedComponent
 from acceltran.memory.axi4 import ADDRESS_BITS, Axi4
 from acceltran.memory.dma import Dma
@@ -299,7 +299,7 @@ class Core(SharedComponent):
         clusters = len(nodes)
 
         def tell(value: Value, name: str):
-            return broadcast(m, value, clusters, name=name)
+            return spread(m, value, clusters, name=name)
 
         signals = [queues["load"].signal, queues["store"].signal, scheduler.signal]
         for kind, sources in (
