@@ -48,8 +48,10 @@ class Cluster(SharedComponent):
     Members
     -------
     orders : ``In(stream.Signature(ProductOrder(fmt)))``
-        Products, in order. Their operands are complete when an order is given; a product may
-        begin to write before those before it are done.
+        Products, in order. B and bias are complete when an order is given, A is when its rows are
+        ready; a product may begin to write before those before it are done.
+    rows_ready, rows_taken : ``In(1)``, ``Out(1)``
+        See ``ProductSequencer``.
     done : ``Out(1)``
         Strobe: the oldest product that is not done has written all its results.
     weights : ``In(ReadPort(fmt, tile)).array(pes_per_cluster)``
@@ -83,6 +85,8 @@ class Cluster(SharedComponent):
     """
 
     orders: stream.Interface
+    rows_ready: Signal
+    rows_taken: Signal
     done: Signal
     weights: list[Any]
     tiles: list[Any]
@@ -112,6 +116,8 @@ class Cluster(SharedComponent):
         accounts = {name: Out(range(pes * lanes + 1)) for name in ("busy", *LANE_CAUSES)}
         super().__init__({
             "orders": In(stream.Signature(ProductOrder(fmt))),
+            "rows_ready": In(1),
+            "rows_taken": Out(1),
             "done": Out(1),
             "weights": In(ReadPort(fmt, tile)).array(pes),
             "tiles": In(ReadPort(fmt, tile)).array(pes),
@@ -184,7 +190,12 @@ class Cluster(SharedComponent):
                     pe.parameters[context].eq(sequencer.parameters[context]),
                 ]
 
-        m.d.comb += [self.done.eq(sequencer.done), self.overflow.eq(sequencer.overflow)]
+        m.d.comb += [
+            sequencer.rows_ready.eq(self.rows_ready),
+            self.rows_taken.eq(sequencer.rows_taken),
+            self.done.eq(sequencer.done),
+            self.overflow.eq(sequencer.overflow),
+        ]
         for name in ("issued", "effectual_products", "saturated"):
             total = reduced(m, [getattr(pe, name) for pe in elements], add, name=name)
             m.d.comb += getattr(self, name).eq(total)
@@ -314,7 +325,7 @@ class Cluster(SharedComponent):
             accounts.working.eq(sequencer.working),
             accounts.waits_for_tile.eq(sequencer.waits_for_tile),
             accounts.waits_for_results.eq(sequencer.waits_for_results),
-            accounts.waits_for_semaphore.eq(self.waits_for_semaphore),
+            accounts.waits_for_semaphore.eq(self.waits_for_semaphore | sequencer.waits_for_rows),
             *(getattr(accounts, name).eq(value) for name, value in vars(scalars).items()),
             *(
                 getattr(self.lanes, name).eq(getattr(accounts, name))

@@ -11,7 +11,7 @@ from acceltran.arch.config import AcceleratorConfig
 from acceltran.arch.registers import LANE_COUNTERS, ErrorCause
 from acceltran.cluster import Cluster
 from acceltran.control.command_queue import CommandQueue
-from acceltran.control.command_word import COMMAND_INDEX_WIDTH
+from acceltran.control.command_word import COMMAND_INDEX_WIDTH, CommandHeader
 from acceltran.control.kept_totals import ELEMENTS, KeptQuery, KeptTotals
 from acceltran.control.lane_accounts import LANE_CAUSES
 from acceltran.control.localizer import SHARE, Localizer
@@ -21,9 +21,11 @@ from acceltran.control.run_control import Failure
 from acceltran.control.semaphores import Semaphores, SemaphoreSignal
 from acceltran.control.vector_command import VectorCommand
 from acceltran.control.vector_engine import VectorEngine
+from acceltran.control.wait_gate import WaitGate
 from acceltran.counter_limits import VECTOR_READERS, node_limits
 from acceltran.library import SharedComponent
 from acceltran.memory.ports import BufferWrite, ReadPort
+from acceltran.memory.queue import Queue
 from acceltran.memory.tile_walker import COMMANDS
 from acceltran.memory.vector_buffer import VectorBuffer
 from acceltran.pe import CONTEXTS
@@ -147,11 +149,13 @@ class ClusterNode(SharedComponent):
             threshold_width=fmt.width, clusters=array.clusters
         )
         queues = {
-            name: CommandQueue(body_width=width, threshold_width=fmt.width)
-            for name, width in (
-                ("product", ProductCommand().size),
-                ("vector", VectorCommand().size),
-            )
+            "product": CommandQueue(
+                body_width=ProductCommand().size,
+                threshold_width=fmt.width,
+                in_flight=COMMANDS,
+                rows_later=True,
+            ),
+            "vector": CommandQueue(body_width=VectorCommand().size, threshold_width=fmt.width),
         }
         m.submodules.cluster = cluster = Cluster(config=config)
         m.submodules.vector_engine = vector = VectorEngine(
@@ -183,8 +187,21 @@ class ClusterNode(SharedComponent):
             m.submodules[f"{name}_queue"] = queue
             connect(m, getattr(localizer, name), queue.i)
             m.d.comb += queue.stop.eq(self.stop)
-        self._count_signals(m, queues)
+        # Tiles of a product are loaded as soon as it is ordered; its rows may have to wait.
+        m.submodules.rows = rows = Queue(shape=CommandHeader(), depth=COMMANDS)
+        m.submodules.rows_gate = gate = WaitGate(body_width=1, threshold_width=1)
         product = queues["product"].o
+        self._count_signals(m, queues, gate)
+        m.d.comb += [
+            rows.i.payload.eq(product.payload.header),
+            rows.i.valid.eq(product.valid & product.ready),
+            gate.i.valid.eq(rows.o.valid),
+            gate.i.payload.header.eq(rows.o.payload),
+            rows.o.ready.eq(gate.i.ready),
+            gate.stop.eq(self.stop),
+            cluster.rows_ready.eq(gate.o.valid),
+            gate.o.ready.eq(cluster.rows_taken),
+        ]
         command = data.View(ProductCommand(), product.payload.body)
         m.d.comb += [
             Value.cast(cluster.orders.payload.command).eq(Value.cast(command)),
@@ -219,7 +236,7 @@ class ClusterNode(SharedComponent):
         self._count(m, queues, cluster, vector, activations)
         return m
 
-    def _count_signals(self, m: Module, queues: dict[str, CommandQueue]) -> None:
+    def _count_signals(self, m: Module, queues: dict[str, CommandQueue], gate: WaitGate) -> None:
         """Semaphores of this node, and those of all nodes."""
         counts = []
         own = [queue.signal for queue in queues.values()]
@@ -232,8 +249,8 @@ class ClusterNode(SharedComponent):
                     source.semaphore.eq(signal.semaphore),
                 ]
             counts.append(semaphores.counts)
-        for queue in queues.values():
-            m.d.comb += [queue.counts.eq(counts[0]), queue.everywhere.eq(counts[1])]
+        for waiting in (*queues.values(), gate):
+            m.d.comb += [waiting.counts.eq(counts[0]), waiting.everywhere.eq(counts[1])]
 
     def _write(
         self, m: Module, cluster: Cluster, vector: VectorEngine, activations: VectorBuffer

@@ -25,17 +25,15 @@ from acceltran.control.threshold_control import ThresholdControl
 from acceltran.counter_limits import counter_widths
 from acceltran.distribution.barrier import Barrier
 from acceltran.distribution.exchange import Exchange
-from acceltran.distribution.gather import Gather
 from acceltran.distribution.read_combiner import ReadCombiner
-from acceltran.distribution.scatter import Scatter
 from acceltran.distribution.stream_fork import StreamFork
 from acceltran.distribution.tree import spread, tree_levels
 from acceltran.library import SharedComponent
 from acceltran.memory.axi4 import ADDRESS_BITS, Axi4
-from acceltran.memory.dma import Dma
 from acceltran.memory.vector_buffer import VectorBuffer
 from acceltran.numeric.delay import delayed
 from acceltran.numeric.reduction import reduced, reduction_latency
+from acceltran.transfers import Transfers
 
 __all__ = ["Core"]
 
@@ -54,14 +52,14 @@ class Core(SharedComponent):
     Parameters
     ----------
     config : AcceleratorConfig
-        Of a machine with one AXI master.
+        Of the machine.
 
     Members
     -------
     start : ``In(1)``
         Strobe.
     program, commands, region_first, region_last
-        See ``Dma``; constant from start to end.
+        See ``Transfers``; constant from start to end.
     stop : ``In(1)``
         Start no further command, issue no further burst.
     ended : ``Out(1)``
@@ -79,7 +77,7 @@ class Core(SharedComponent):
     increments : one ``Out`` for each counter but ``cycles``
     table_address, table_write, table_data, table_value
         Host's access to the threshold table; see ``ThresholdControl``.
-    axi : ``Out(Axi4(axi_data_bits))``
+    axi : ``Out(Axi4(axi_data_bits)).array(axi_masters)``
     """
 
     start: Signal
@@ -99,11 +97,9 @@ class Core(SharedComponent):
     table_write: Signal
     table_data: Signal
     table_value: Signal
-    axi: Any
+    axi: list[Any]
 
     def __init__(self, *, config: AcceleratorConfig):
-        if config.memory.axi_masters != 1:
-            raise ValueError(f"Number of AXI masters must be 1, not {config.memory.axi_masters!r}")
         self.config = config
         self.count_latency = reduction_latency(config.array.clusters)
         super().__init__({
@@ -128,7 +124,7 @@ class Core(SharedComponent):
             "table_write": In(1),
             "table_data": In(32),
             "table_value": Out(32),
-            "axi": Out(Axi4(config.memory.axi_data_bits)),
+            "axi": Out(Axi4(config.memory.axi_data_bits)).array(config.memory.axi_masters),
         })
 
     def elaborate(self, platform):
@@ -136,7 +132,7 @@ class Core(SharedComponent):
         config = self.config
         fmt, tile, clusters = config.fmt, config.datapath.tile, config.array.clusters
         shape = {"fmt": fmt, "tile": tile}
-        m.submodules.dma = dma = Dma(**shape, data_bits=config.memory.axi_data_bits)
+        m.submodules.transfers = transfers = Transfers(config=config)
         m.submodules.decoder = decoder = CommandDecoder(
             tile=tile,
             tile_rows=config.datapath.tile_rows,
@@ -172,23 +168,23 @@ class Core(SharedComponent):
             depth=config.weight_vectors,
             banks=config.weight_banks,
             readers=len(nodes[0].weights) + 1,
-            writers=1,
+            writers=len(transfers.weights),
         )
 
         # Commands.
         everyone = [*queues.values(), *completions.values()]
         m.d.comb += [
-            dma.start.eq(self.start),
-            dma.program.eq(self.program),
-            dma.commands.eq(self.commands),
-            dma.region_first.eq(self.region_first),
-            dma.region_last.eq(self.region_last),
-            dma.stop.eq(self.stop),
+            transfers.start.eq(self.start),
+            transfers.program.eq(self.program),
+            transfers.commands.eq(self.commands),
+            transfers.region_first.eq(self.region_first),
+            transfers.region_last.eq(self.region_last),
+            transfers.stop.eq(self.stop),
             scheduler.stop.eq(self.stop),
             scheduler.counts.eq(semaphores.counts),
             scheduler.idle.eq(reduce(and_, (one.idle for one in everyone))),
             self.ended.eq(scheduler.done),
-            self.quiet.eq(dma.quiet),
+            self.quiet.eq(transfers.quiet),
         ]
         wiring.connect(m, scheduler.orders, thresholds.orders)
         m.d.comb += [
@@ -200,7 +196,7 @@ class Core(SharedComponent):
             thresholds.host_data.eq(self.table_data),
             self.table_value.eq(thresholds.host_value),
         ]
-        wiring.connect(m, dma.fetched, decoder.i)
+        wiring.connect(m, transfers.fetched, decoder.i)
         wiring.connect(m, decoder.o, scheduler.i)
         signals = [*(one.signal for one in everyone), scheduler.signal]
         for source, signal in zip(semaphores.signals, signals, strict=True):
@@ -220,7 +216,19 @@ class Core(SharedComponent):
         self._signal_nodes(m, scheduler, queues, completions, thresholds, nodes)
 
         # Data.
-        scatter, gather = self._transfer(m, queues, dma, nodes)
+        for name, queue in queues.items():
+            target = getattr(transfers, name)
+            m.d.comb += [
+                Value.cast(target.payload).eq(queue.o.payload.body),
+                target.valid.eq(queue.o.valid),
+                queue.o.ready.eq(target.ready),
+                queue.done.eq(getattr(transfers, f"{name}_done")),
+            ]
+        for node, write, read in zip(nodes, transfers.activations, transfers.results, strict=True):
+            wiring.connect(m, write, node.load)
+            wiring.connect(m, node.store, read)
+        for load, write in zip(transfers.weights, weights.writes, strict=True):
+            wiring.connect(m, load, write)
         ports = [*zip(*(node.weights for node in nodes), strict=True)]
         for n, leaves in enumerate([*ports, [node.affine for node in nodes]]):
             combiner = ReadCombiner(**shape, leaves=clusters)
@@ -228,20 +236,13 @@ class Core(SharedComponent):
             wiring.connect(m, combiner.port, weights.reads[n])
             for leaf, reader in zip(combiner.leaf_ports, leaves, strict=True):
                 wiring.connect(m, leaf, reader)
-        wiring.connect(m, dma.weight, weights.writes[0])
         for n in range(len(nodes[0].sends)):
             self._exchange(m, n, scheduler, nodes)
-        for name, member in self.axi.signature.members.items():
-            inner, outer = getattr(dma.axi, name), getattr(self.axi, name)
-            m.d.comb += inner.eq(outer) if member.flow == In else outer.eq(inner)
+        for inner, outer in zip(transfers.axi, self.axi, strict=True):
+            wiring.connect(m, inner, wiring.flipped(outer))
 
-        outside = {
-            "load": scatter.out_of_range | weights.out_of_range[-1],
-            "store": gather.out_of_range,
-            "affine": weights.out_of_range[-2],
-        }
-        self._watch(m, queues, completions, dma, decoder, scheduler, nodes, outside)
-        self._count(m, queues, completions, dma, scheduler, nodes, weights)
+        self._watch(m, queues, completions, transfers, decoder, scheduler, nodes, weights)
+        self._count(m, queues, completions, transfers, scheduler, nodes, weights)
         return m
 
     def _command_nodes(self, m: Module, scheduler, completions, nodes: list[ClusterNode]) -> None:
@@ -320,39 +321,6 @@ class Core(SharedComponent):
                 m.d.comb += getattr(node.kept_query, member).eq(value)
         m.d.comb += thresholds.kept.eq(reduced(m, [node.kept for node in nodes], add, name="kept"))
 
-    def _transfer(
-        self, m: Module, queues, dma: Dma, nodes: list[ClusterNode]
-    ) -> tuple[Scatter, Gather]:
-        """Start loads and stores, and bring their vectors to the nodes and back."""
-        for name, target in (("load", dma.load), ("store", dma.store)):
-            m.d.comb += [
-                Value.cast(target.payload).eq(queues[name].o.payload.body),
-                target.valid.eq(queues[name].o.valid),
-                queues[name].o.ready.eq(target.ready),
-            ]
-        shape = {
-            "fmt": self.config.fmt,
-            "tile": self.config.datapath.tile,
-            "leaves": len(nodes),
-            "address_bits": self.config.cluster_address_bits,
-        }
-        m.submodules.scatter = scatter = Scatter(**shape)
-        m.submodules.gather = gather = Gather(**shape)
-        wiring.connect(m, dma.activation, scatter.i)
-        wiring.connect(m, gather.port, dma.port)
-        for node, write, read in zip(nodes, scatter.o, gather.leaf_ports, strict=True):
-            wiring.connect(m, write, node.load)
-            wiring.connect(m, node.store, read)
-        # A load is complete when all it has loaded has arrived.
-        loaded, load_done = Signal(range(CommandQueue.IN_FLIGHT + 1)), Signal()
-        m.d.comb += [
-            load_done.eq(((loaded != 0) | dma.load_done) & ~scatter.busy),
-            queues["load"].done.eq(load_done),
-            queues["store"].done.eq(dma.store_done),
-        ]
-        m.d.sync += loaded.eq(loaded + dma.load_done - load_done)
-        return scatter, gather
-
     def _exchange(self, m: Module, number: int, scheduler, nodes: list[ClusterNode]) -> None:
         """Results that PE ``number`` of each node shares."""
         exchange = Exchange(
@@ -365,7 +333,9 @@ class Core(SharedComponent):
             wiring.connect(m, node.sends[number], exchange.sends[n])
             wiring.connect(m, exchange.receives[n], node.receives[number])
 
-    def _watch(self, m, queues, completions, dma: Dma, decoder, scheduler, nodes, outside) -> None:
+    def _watch(
+        self, m, queues, completions, transfers: Transfers, decoder, scheduler, nodes, weights
+    ) -> None:
         """Find out what fails, and in which command."""
         # A buffer reports a cycle late: by then the command may have completed.
         late = 1 + reduction_latency(len(nodes))
@@ -385,15 +355,19 @@ class Core(SharedComponent):
         m.d.comb += Value.cast(failure).eq(reduced(m, failures, first, name="node_failure"))
 
         fetched_all = Signal()
-        with m.If(dma.fetch_done):
+        with m.If(transfers.fetch_done):
             m.d.sync += fetched_all.eq(1)
         # Nothing is left between fetch and scheduler, which still waits for an END.
         endless = Signal()
         m.d.comb += endless.eq(
             fetched_all & scheduler.i.ready & ~scheduler.i.valid & decoder.i.ready
         )
-        load = any_node("load_outside") | outside["load"]
-        store = any_node("store_outside") | outside["store"]
+        # Ports of the weight buffer: tiles, which are watched where they are asked for, gamma and
+        # beta, loads.
+        outside = weights.out_of_range
+        affine, weight_load = outside[len(weights.reads) - 1], outside[len(weights.reads) :].any()
+        load = any_node("load_outside") | transfers.load_outside | weight_load
+        store = any_node("store_outside") | transfers.store_outside
         causes: list[tuple[Any, Any, Any]] = [
             (
                 decoder.illegal & ~scheduler.ending,
@@ -401,13 +375,13 @@ class Core(SharedComponent):
                 decoder.illegal_index,
             ),
             (endless, ErrorCause.ILLEGAL_COMMAND, self.commands),
-            (dma.fetch_error.valid, dma.fetch_error.cause, dma.fetch_error_index),
-            (dma.load_error.valid, dma.load_error.cause, queues["load"].oldest),
-            (dma.store_error.valid, dma.store_error.cause, queues["store"].oldest),
+            (transfers.fetch_error.valid, transfers.fetch_error.cause, transfers.fetch_error_index),
+            (transfers.load_error.valid, transfers.load_error.cause, queues["load"].oldest),
+            (transfers.store_error.valid, transfers.store_error.cause, queues["store"].oldest),
             (load, ErrorCause.BUFFER_ADDRESS, culprit["load"]),
             (store, ErrorCause.BUFFER_ADDRESS, culprit["store"]),
             (failure.valid, failure.cause, failure.command),
-            (outside["affine"], ErrorCause.BUFFER_ADDRESS, culprit["vector"]),
+            (affine, ErrorCause.BUFFER_ADDRESS, culprit["vector"]),
         ]
         m.d.sync += self.failure.valid.eq(0)
         for valid, cause, command in reversed(causes):
@@ -432,14 +406,14 @@ class Core(SharedComponent):
         m.d.comb += self.oldest.eq(Mux(some, oldest, scheduler.index))
 
     def _count(
-        self, m, queues, completions, dma: Dma, scheduler, nodes: list[ClusterNode], weights
+        self, m, queues, completions, transfers: Transfers, scheduler, nodes, weights
     ) -> None:
         counts: dict[str, Any] = {
             **{f"busy_{name}": queue.busy for name, queue in queues.items()},
             "weight_reads": weights.read_count,
             "weight_writes": weights.write_count,
-            "dma_read_bytes": dma.read_bytes,
-            "dma_write_bytes": dma.write_bytes,
+            "dma_read_bytes": transfers.read_bytes,
+            "dma_write_bytes": transfers.write_bytes,
         }
         for name in nodes[0].increments.signature.members:
             values = [getattr(node.increments, name) for node in nodes]

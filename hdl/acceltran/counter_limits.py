@@ -27,10 +27,11 @@ def node_limits(config: AcceleratorConfig) -> dict[str, int]:
 
 def counter_widths(config: AcceleratorConfig) -> tuple[tuple[str, int], ...]:
     """Width of each counter's increment, in the order of the register map."""
+    bus_bytes = config.memory.axi_data_bits // 8 * config.memory.axi_masters
     limits = {
         "weight_reads": config.array.pes_per_cluster * config.tile_ports + 1,
-        "dma_read_bytes": config.memory.axi_data_bits // 8,
-        "dma_write_bytes": config.memory.axi_data_bits // 8,
+        **dict.fromkeys(("dma_read_bytes", "dma_write_bytes"), bus_bytes),
+        "weight_writes": config.memory.axi_masters,
         **{name: most * config.array.clusters for name, most in node_limits(config).items()},
     }
     return tuple((name, limits.get(name, 1).bit_length()) for name, _ in COUNTERS)

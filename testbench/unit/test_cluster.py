@@ -141,7 +141,7 @@ class Bench:
         bias: object = 0
         if c["bias_enable"]:
             bias = self.weights[c["bias_base"] : c["bias_base"] + columns].reshape(-1)
-        for batch in range(c["batches"]):
+        for batch in range(c["batches"] if c["valid_rows"] else 0):
             first = c["a_base"] + batch * c["a_batch_stride"]
             rows = first + np.arange(c["valid_rows"]) * c["a_row_stride"]
             a = self.activations[rows[:, np.newaxis] + np.arange(inner)].reshape(len(rows), -1)

@@ -151,7 +151,7 @@ class Neighbours:
         self.planned = list(plan(works))
         self.loads = sum(tile["reload"] for work in works for tile, _ in work.tiles)
         self.loaded, self.released = [0] * self.pes, 0
-        self.orders = self.given = self.done = 0
+        self.orders = self.given = self.done = self.admitted = 0
         self.room = [False] * self.streams
         self.streamed = [deque() for _ in range(self.streams)]  # rows whose scalars are to come
         self.tails = []  # rows whose scalars are taken: cycles until all are read
@@ -170,6 +170,7 @@ class Neighbours:
         dut = self.dut
         for name in ("room", "loaded", "taken_last", "taken_half", "taken_context", "reading"):
             dut[name].value = 0
+        dut.rows_ready.value = 0
         dut.draining.value = dut.pending.value = 0
         dut.jobs__ready.value = 0
         while self.done < len(self.works) or self.released < self.loads:
@@ -188,6 +189,7 @@ class Neighbours:
             assert dut.out_of_range_command.value == self.outside % COMMANDS
             self.outside = None
         self._check_status(self.given + offered)
+        self.admitted += int(dut.rows_taken.value)
         self.orders += int(dut.orders__valid.value and dut.orders__ready.value)
         for pe in range(self.pes):
             self.loaded[pe] += int(dut.loaded.value) >> pe & 1
@@ -222,6 +224,7 @@ class Neighbours:
             job["slot"] = row.job["slot"]  # of no use
         assert job == row.job
         assert unpack_fields(FinishedRow(), got["finished"]) == row.finished
+        assert self.admitted > row.number, "rows dealt before they are ready"
         stream = got["stream"].bit_length() - 1
         assert got["stream"] == 1 << stream
         assert stream in row.streams and self.room[stream]
@@ -251,6 +254,9 @@ class Neighbours:
             self.alike += same[0] == same[1]
             self.apart += same[0] != same[1]
         assert bool(dut.dealt.value) == (dealt > self.given or bool(streamed))
+        if dut.waits_for_rows.value:
+            assert not dut.rows_ready.value and not dut.working.value
+            return
         # The walk through tiles without rows may last beyond the last row.
         if not (self.orders and self.works[self.orders - 1].tiles[-1][0]["row_count"] == 0):
             assert bool(dut.working.value) == (dealt < self._rows(self.orders))
@@ -298,6 +304,7 @@ class Neighbours:
             free = self.loaded[pe] < min(self.released + HALVES, self.loads)
             loaded |= (free and chance()) << pe
         dut.loaded.value = loaded
+        dut.rows_ready.value = chance()
 
 
 def crowd(*, row_tile, rows, chunks=2, order="kbij"):
@@ -312,6 +319,8 @@ def crowd(*, row_tile, rows, chunks=2, order="kbij"):
         "batches": 1,
         "row_tile": row_tile * streams,
         "rows": rows * streams,
+        "reuse_tile": 0,
+        "keep_tile": 0,
         "valid_rows": rows * streams,
         "inner_vectors": chunks,
         "inner_tile": 1,
@@ -340,7 +349,7 @@ def random_work(**given):
     }
     for place, loop in enumerate(random.sample(range(4), 4)):
         command[f"order{place}"] = loop
-    command |= given
+    command |= {"reuse_tile": 0, "keep_tile": 0} | given
     if "valid_rows" not in given:
         rows = command["rows"]
         command["valid_rows"] = random.choice([rows, rows, random.randint(0, rows)])
@@ -358,7 +367,11 @@ async def begin(dut, works, pace):
 @cocotb.parametrize(pace=[1.0, 0.4])
 async def follows_the_tiles(dut, pace):
     """Jobs, lanes and settings are those of the golden tiles; halves are handed on safely."""
-    works = [random_work() for _ in range(30)]
+    keeps = [random.choice([0, 0, 1]) for _ in range(29)]
+    works = [
+        random_work(reuse_tile=reuse, keep_tile=keep)
+        for reuse, keep in zip([0, *keeps], [*keeps, 0], strict=True)
+    ]
     driver = await begin(dut, works, pace)
     neighbours = Neighbours(dut, works, pace)
     await neighbours.run()

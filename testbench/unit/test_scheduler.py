@@ -87,7 +87,7 @@ def queued(index: int, opcode: Opcode, fields: dict[str, int], threshold: int) -
         "waits": [
             {
                 name: fields[f"wait{n}_{name}"]
-                for name in ("enable", "semaphore", "everywhere", "count")
+                for name in ("enable", "semaphore", "everywhere", "rows", "count")
             }
             for n in range(WAITS)
         ],

@@ -7,30 +7,38 @@ What waits mean is tested with ``CommandQueue``.
 from itertools import pairwise
 
 import cocotb
+import pytest
 
 from acceltran.arch.commands import SEMAPHORE_COUNT_BITS
 from acceltran.control.command_word import QueuedCommand
 from acceltran.control.wait_gate import WaitGate
-from testbench.harness.simulate import simulate, start
+from testbench.harness.simulate import parameters, simulate, start
 from testbench.harness.streams import StreamSink, StreamSource
 
 BODY, THRESHOLD = 12, 1
 LAYOUT = QueuedCommand(BODY, THRESHOLD)
 
 
-def test_wait_gate(request):
+@pytest.mark.parametrize("rows_later", [False, True])
+def test_wait_gate(rows_later, request):
     simulate(
-        WaitGate(body_width=BODY, threshold_width=THRESHOLD),
+        WaitGate(body_width=BODY, threshold_width=THRESHOLD, rows_later=rows_later),
         bench=__name__,
-        parameters={},
+        parameters={"rows_later": rows_later},
         seed=request.config.getoption("seed"),
     )
 
 
-def command(body: int, count: int, everywhere: int = 0) -> int:
+def command(body: int, count: int, everywhere: int = 0, rows: int = 0) -> int:
     """Command that waits for ``count`` signals of semaphore 3."""
-    waits = [{"enable": 0, "semaphore": 0, "everywhere": 0, "count": 1}] * 3
-    waits.append({"enable": 1, "semaphore": 3, "everywhere": everywhere, "count": count})
+    waits = [{"enable": 0, "semaphore": 0, "everywhere": 0, "rows": 0, "count": 1}] * 3
+    waits.append({
+        "enable": 1,
+        "semaphore": 3,
+        "everywhere": everywhere,
+        "rows": rows,
+        "count": count,
+    })
     return LAYOUT.const({"header": {"waits": waits}, "body": body}).as_bits()
 
 
@@ -94,6 +102,16 @@ async def reports_waiting(dut, short_by, everywhere):
         await dut.clk.rising_edge
     assert dut.o__valid.value
     assert not dut.waiting.value
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+async def leaves_waits_of_rows(dut):
+    """A wait for rows is met elsewhere, where that is so."""
+    source = await begin(dut)
+    await source.put(command(5, 1, rows=1))
+    for _ in range(2 * WaitGate.LATENCY):
+        await dut.clk.rising_edge
+    assert bool(dut.o__valid.value) == parameters()["rows_later"]
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")

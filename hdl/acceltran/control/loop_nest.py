@@ -22,9 +22,9 @@ class LoopNest(SharedComponent):
     Loops: b over batches; i over tiles of ``row_tile`` rows; j over column passes of
     ``lanes / streams`` words, from word ``c_first // banks``; k over chunks of ``inner_tile``
     vectors of the inner dimension. A tile reloads unless (j, k) and, where ``b_batch_stride`` is
-    not 0, b are those of the tile before; the first tile of a command always does. Slots count up
-    by ``ceil(row_tile / streams)`` per tile visited inside the k loop. Loops go over all ``rows``;
-    a tile's rows are those of them that are valid, or none.
+    not 0, b are those of the tile before; the first tile of a command does unless ``reuse_tile``.
+    Slots count up by ``ceil(row_tile / streams)`` per tile visited inside the k loop. Loops go over
+    all ``rows``; a tile's rows are those of them that are valid, or none.
 
     The command must be legal: batches, rows, columns, inner_vectors, row_tile and inner_tile at
     least 1, streams one of ``1, 2, 4 ... streams``, the order a permutation of the four loops.
@@ -230,7 +230,7 @@ class LoopNest(SharedComponent):
             with m.State("SETUP"):
                 m.d.sync += phase.eq(phase + 1)
                 with m.If(phase == delay + len(results)):
-                    m.d.sync += [tile.reload.eq(1), tile.slot_base.eq(0)]
+                    m.d.sync += [tile.reload.eq(~command.reuse_tile), tile.slot_base.eq(0)]
                     for loop in LOOPS:
                         m.d.sync += start(loop)
                     m.next = "SUM"

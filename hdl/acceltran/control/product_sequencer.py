@@ -39,6 +39,8 @@ class ProductSequencer(SharedComponent):
     are under way, in the other context, which must be free. A command is done when all its
     results are written.
 
+    A tile that was kept for the next command stays in its half, in use.
+
     Parameters
     ----------
     fmt : FixedPoint
@@ -58,6 +60,8 @@ class ProductSequencer(SharedComponent):
     -------
     orders : ``In(stream.Signature(ProductOrder(fmt)))``
         Products, in order. Legal ones: see ``LoopNest``.
+    rows_ready, rows_taken : ``In(1)``, ``Out(1)``
+        The next command's rows may be dealt; strobe: they will be, and the one after is the next.
     done : ``Out(1)``
         Strobe: the oldest product that is not done has written all its results.
     loaded : ``In(pes)``
@@ -82,6 +86,8 @@ class ProductSequencer(SharedComponent):
         Of all PEs; see ``ProcessingElement``.
     working : ``Out(1)``
         A product is held whose rows are not all dealt.
+    waits_for_rows : ``Out(1)``
+        Rows are not dealt because they are not ready.
     waits_for_tile : ``Out(1)``
         Rows are not dealt because their tile is not loaded.
     waits_for_results : ``Out(1)``
@@ -97,6 +103,8 @@ class ProductSequencer(SharedComponent):
     """
 
     orders: stream.Interface
+    rows_ready: Signal
+    rows_taken: Signal
     done: Signal
     loaded: Signal
     release: Signal
@@ -114,6 +122,7 @@ class ProductSequencer(SharedComponent):
     draining: Signal
     pending: Signal
     working: Signal
+    waits_for_rows: Signal
     waits_for_tile: Signal
     waits_for_results: Signal
     dealt: Signal
@@ -153,6 +162,8 @@ class ProductSequencer(SharedComponent):
         job = StreamJob(tile_rows=tile_rows, partial_sums=partial_sums, streams=streams)
         super().__init__({
             "orders": In(stream.Signature(ProductOrder(fmt))),
+            "rows_ready": In(1),
+            "rows_taken": Out(1),
             "done": Out(1),
             "loaded": In(pes),
             "release": Out(1),
@@ -170,6 +181,7 @@ class ProductSequencer(SharedComponent):
             "draining": In(HALVES),
             "pending": In(CONTEXTS),
             "working": Out(1),
+            "waits_for_rows": Out(1),
             "waits_for_tile": Out(1),
             "waits_for_results": Out(1),
             "dealt": Out(1),
@@ -205,6 +217,7 @@ class ProductSequencer(SharedComponent):
         slots = Signal(COUNT + 1)  # partial sums of a stream that are in use with this tile
         crowded = Signal()
         first, final, reload, last_tile = Signal(), Signal(), Signal(), Signal()
+        keep = Signal()  # the tile stays when the command ends
         settings: Any = Signal(EpilogueParameters(self.fmt))
         # Columns of C in the pass, as positions: word n of PE c is at n * pes + c.
         bank_bits = ceil_log2(self.pes)
@@ -241,7 +254,11 @@ class ProductSequencer(SharedComponent):
 
         with m.FSM() as fsm:
             with m.State("FETCH"):
-                m.d.comb += loops.tiles.ready.eq(1)
+                m.d.comb += [
+                    loops.tiles.ready.eq(~fresh | self.rows_ready),
+                    self.rows_taken.eq(fresh & self.rows_ready & loops.tiles.valid),
+                    self.waits_for_rows.eq(loops.tiles.valid & ~loops.tiles.ready),
+                ]
                 m.d.sync += [
                     a_address.eq(offer.a_address),
                     c_address.eq(offer.c_address),
@@ -257,6 +274,7 @@ class ProductSequencer(SharedComponent):
                     final.eq(offer.final),
                     reload.eq(offer.reload),
                     last_tile.eq(offer.last_tile),
+                    keep.eq(offer.command.keep_tile),
                     low.eq(offer.command.c_first - (offer.word << bank_bits)),
                     columns.eq(offer.command.columns),
                     settings.threshold.eq(threshold),
@@ -265,7 +283,7 @@ class ProductSequencer(SharedComponent):
                 for name, _ in EpilogueParameters(self.fmt):
                     if name not in ("threshold", "entry"):
                         m.d.sync += settings[name].eq(offer.command[name])
-                with m.If(loops.tiles.valid):
+                with m.If(loops.tiles.valid & loops.tiles.ready):
                     m.next = "COLUMNS"
             with m.State("COLUMNS"):
                 m.d.sync += high.eq(low + columns)
@@ -373,14 +391,14 @@ class ProductSequencer(SharedComponent):
         for n in range(HALVES):
             with m.If(self.release & (oldest == n)):
                 m.d.sync += closing[n].eq(0)
-            with m.If((switch & in_use | finish) & (half == n)):
+            with m.If((switch & in_use | finish & ~keep) & (half == n)):
                 m.d.sync += closing[n].eq(1)
         with m.If(self.release):
             m.d.sync += oldest.eq(~oldest)
         with m.If(switch):
             m.d.sync += in_use.eq(1)
         with m.If(finish):
-            m.d.sync += [in_use.eq(0), fresh.eq(1), all_dealt.eq(all_dealt + 1)]
+            m.d.sync += [in_use.eq(keep), fresh.eq(1), all_dealt.eq(all_dealt + 1)]
         end = job.job.address + job.job.count
         m.d.sync += [
             self.out_of_range.eq(self.jobs.valid & self.jobs.ready & (end > self.activation_depth)),
@@ -409,7 +427,10 @@ class ProductSequencer(SharedComponent):
                 m.d.sync += ends[n].eq(1)
 
         m.d.comb += [
-            self.working.eq(~fsm.ongoing("FETCH") | loops.tiles.valid | ~loops.command.ready),
+            self.working.eq(
+                ~fsm.ongoing("FETCH")
+                | (loops.tiles.valid | ~loops.command.ready) & ~self.waits_for_rows
+            ),
             self.waits_for_tile.eq(fsm.ongoing("LOAD") & ~switch & reload),
             self.waits_for_results.eq(fsm.ongoing("AGREE") & ~agreed),
             self.dealt.eq(context_jobs.any()),

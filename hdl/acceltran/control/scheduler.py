@@ -161,6 +161,7 @@ class Scheduler(SharedComponent):
                     wait.enable.eq(header[f"wait{n}_enable"]),
                     wait.semaphore.eq(header[f"wait{n}_semaphore"]),
                     wait.everywhere.eq(header[f"wait{n}_everywhere"]),
+                    wait.rows.eq(header[f"wait{n}_rows"]),
                     wait.count.eq(header[f"wait{n}_count"]),
                 ]
         m.d.comb += [

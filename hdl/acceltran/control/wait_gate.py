@@ -24,6 +24,8 @@ class WaitGate(SharedComponent):
     ----------
     body_width, threshold_width : int
         Shape of the commands: ``QueuedCommand(body_width, threshold_width)``.
+    rows_later : bool
+        Let waits that are for rows only be met elsewhere.
 
     Members
     -------
@@ -46,9 +48,10 @@ class WaitGate(SharedComponent):
     o: stream.Interface
     waiting: Signal
 
-    def __init__(self, *, body_width: int, threshold_width: int):
+    def __init__(self, *, body_width: int, threshold_width: int, rows_later: bool = False):
         self.body_width = body_width
         self.threshold_width = threshold_width
+        self.rows_later = rows_later
         payload = QueuedCommand(body_width, threshold_width)
         super().__init__({
             "counts": In(data.ArrayLayout(SEMAPHORE_COUNT_BITS, SEMAPHORES)),
@@ -76,7 +79,12 @@ class WaitGate(SharedComponent):
             m.d.comb += [
                 ahead[index].eq(chosen[index] - wait.count),
                 # Counts only grow, so a wait once met stays met.
-                met[index].eq(met_before[index] | ~wait.enable | ~ahead[index][-1]),
+                met[index].eq(
+                    met_before[index]
+                    | ~wait.enable
+                    | ~ahead[index][-1]
+                    | (wait.rows & self.rows_later)
+                ),
             ]
         m.d.sync += self.waiting.eq(0)
 

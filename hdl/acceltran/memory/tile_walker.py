@@ -7,14 +7,13 @@ from amaranth.utils import ceil_log2
 
 from acceltran.arch.commands import ADDRESS, COUNT, OperandSource
 from acceltran.compute.lane import HALVES
-from acceltran.control.command_queue import CommandQueue
 from acceltran.control.tile import Tile
 from acceltran.library import SharedComponent
 
 __all__ = ["COMMANDS", "TileItem", "TileWalker"]
 
-COMMANDS = 1 << (CommandQueue.IN_FLIGHT - 1).bit_length()
-"""Products under way are told apart by their number modulo this."""
+COMMANDS = 8
+"""Products under way at most; they are told apart by their number modulo this, a power of two."""
 
 
 class TileItem(data.StructLayout):

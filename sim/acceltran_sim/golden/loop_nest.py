@@ -50,6 +50,9 @@ def tiles(
         else:
             b_offset = inner * tile * c["b_row_stride"] + column
         moved = {loop for loop in LOOPS if previous is None or previous[loop] != at[loop]}
+        reload = bool(moved & {"j", "k"} or ("b" in moved and c["b_batch_stride"]))
+        if previous is None:
+            reload = not c["reuse_tile"]
         first, final = inner == 0, inner == starts["k"][-1]
         # The k loop has just begun a turn: everything inside it is at its start.
         inside = order[order.index("k") + 1 :]
@@ -75,7 +78,7 @@ def tiles(
             "first": int(first),
             "final": int(final),
             "slot_base": slot,
-            "reload": int(bool(moved & {"j", "k"} or ("b" in moved and c["b_batch_stride"]))),
+            "reload": int(reload),
             "last_tile": int(number == len(visited) - 1),
         }
         previous = at
