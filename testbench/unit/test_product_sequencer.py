@@ -28,9 +28,11 @@ DEPTH = 1 << 23
 HALVES = 2
 
 
-@pytest.mark.parametrize(("lanes", "streams", "pes"), [(4, 4, 1), (6, 2, 4), (3, 1, 2)])
-def test_product_sequencer(lanes, streams, pes, request):
-    machine = {"lanes": lanes, "streams": streams, "pes": pes}
+@pytest.mark.parametrize(
+    ("lanes", "streams", "pes", "loaders"), [(4, 4, 1, 1), (6, 2, 4, 4), (3, 1, 2, 4)]
+)
+def test_product_sequencer(lanes, streams, pes, loaders, request):
+    machine = {"lanes": lanes, "streams": streams, "pes": pes, "loaders": loaders}
     simulate(
         ProductSequencer(fmt=FORMAT, **SHAPE, **machine, activation_depth=DEPTH),
         bench=__name__,
@@ -46,10 +48,11 @@ def test_product_sequencer(lanes, streams, pes, request):
         ({"streams": 3}, "Number of streams must be a power of two that divides 4 lanes, not 3"),
         ({"streams": 8}, "Number of streams must be a power of two that divides 4 lanes, not 8"),
         ({"pes": 3}, "Number of PEs must be a power of two, not 3"),
+        ({"loaders": 0}, "Number of loaders must be at least 1, not 0"),
     ],
 )
 def test_rejects(wrong, message):
-    good = {"lanes": 4, "streams": 2, "pes": 2, "activation_depth": DEPTH}
+    good = {"lanes": 4, "streams": 2, "pes": 2, "loaders": 2, "activation_depth": DEPTH}
     with pytest.raises(ValueError, match=f"^{message}$"):
         ProductSequencer(fmt=FORMAT, **SHAPE, **{**good, **wrong})
 
@@ -150,7 +153,7 @@ class Neighbours:
         self.rooms = range(self.streams) if rooms is None else rooms
         self.planned = list(plan(works))
         self.loads = sum(tile["reload"] for work in works for tile, _ in work.tiles)
-        self.loaded, self.released = [0] * self.pes, 0
+        self.loaded, self.released = [0] * parameters()["loaders"], 0
         self.orders = self.given = self.done = self.admitted = 0
         self.room = [False] * self.streams
         self.streamed = [deque() for _ in range(self.streams)]  # rows whose scalars are to come
@@ -191,8 +194,8 @@ class Neighbours:
         self._check_status(self.given + offered)
         self.admitted += int(dut.rows_taken.value)
         self.orders += int(dut.orders__valid.value and dut.orders__ready.value)
-        for pe in range(self.pes):
-            self.loaded[pe] += int(dut.loaded.value) >> pe & 1
+        for loader in range(len(self.loaded)):
+            self.loaded[loader] += int(dut.loaded.value) >> loader & 1
         if dut.release.value:
             half = self.released % HALVES
             under_way = [row.half for rows in self.streamed for row in rows]
@@ -300,9 +303,9 @@ class Neighbours:
         dut.draining.value = sum({1 << row.half for row in self.draining})
         dut.pending.value = sum({1 << row.context for row in self.pending})
         loaded = 0
-        for pe in range(self.pes):
-            free = self.loaded[pe] < min(self.released + HALVES, self.loads)
-            loaded |= (free and chance()) << pe
+        for loader, count in enumerate(self.loaded):
+            free = count < min(self.released + HALVES, self.loads)
+            loaded |= (free and chance()) << loader
         dut.loaded.value = loaded
         dut.rows_ready.value = chance()
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from acceltran.arch.fixed_point import FixedPoint
+from acceltran.control.loop_nest import LoopNest
 from acceltran.control.product_command import ProductCommand
 from acceltran.memory.tile_loader import TileLoader
 from acceltran.memory.tile_walker import COMMANDS, TileWalker
@@ -23,21 +24,27 @@ from testbench.harness.vectors import pack
 
 FORMAT = FixedPoint(int_bits=4, frac_bits=8)
 TILE_ROWS = 64
-LEGAL = {"banks": 2, "lanes": 3, "streams": 1, "tile": 8, "tile_rows": TILE_ROWS}
+LEGAL = {"banks": 2, "ports": 1, "lanes": 3, "streams": 1, "tile": 8, "tile_rows": TILE_ROWS}
 DEPTHS = {"weight_depth": 1 << 22, "activation_depth": 1 << 23}
 VECTORS = 4001  # vectors behind each read port; addresses beyond them wrap
 
 
 @pytest.mark.parametrize(
-    ("index", "banks", "lanes", "streams", "tile"),
-    [(0, 1, 4, 4, 16), (2, 4, 3, 1, 8), (3, 4, 2, 2, 8)],
+    ("index", "banks", "port", "ports", "lanes", "streams", "tile", "weight_latency"),
+    [
+        (0, 1, 0, 1, 4, 4, 16, 0),
+        (2, 4, 0, 1, 3, 1, 8, 0),
+        (3, 4, 0, 2, 4, 2, 8, 16),
+        (0, 2, 1, 2, 6, 2, 8, 16),
+    ],
 )
-def test_tile_loader(index, banks, lanes, streams, tile, request):
-    machine = {"banks": banks, "lanes": lanes, "streams": streams, "tile": tile}
+def test_tile_loader(index, banks, port, ports, lanes, streams, tile, weight_latency, request):
+    machine = {"banks": banks, "ports": ports, "lanes": lanes, "streams": streams, "tile": tile}
+    machine["weight_latency"] = weight_latency
     simulate(
         TileLoader(fmt=FORMAT, tile_rows=TILE_ROWS, **machine, **DEPTHS),
         bench=__name__,
-        parameters={"index": index, **machine},
+        parameters={"index": index, "port": port, **machine},
         seed=request.config.getoption("seed"),
     )
 
@@ -46,6 +53,7 @@ def test_tile_loader(index, banks, lanes, streams, tile, request):
     ("change", "message"),
     [
         ({"banks": 3}, "Number of banks must be a power of two, not 3"),
+        ({"ports": 3}, "Number of ports must be a power of two, not 3"),
         ({"lanes": 0}, "Number of lanes must be at least 1, not 0"),
         ({"tile": 1}, "Vector size must be a power of two from 2 on, not 1"),
         ({"tile_rows": 8}, "Tile rows must be a power of two from 16 on, not 8"),
@@ -66,9 +74,10 @@ def test_rejects(change, message):
             {"activation_depth": 1 << 25},
             "Activation buffer depth must be from 1 to 16777216, not 33554432",
         ),
+        ({"weight_latency": -1}, "Weight latency must not be negative, not -1"),
     ],
 )
-def test_rejects_depth(change, message):
+def test_rejects_memories(change, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         TileLoader(fmt=FORMAT, **LEGAL, **{**DEPTHS, **change})
 
@@ -116,7 +125,13 @@ class Lanes:
     def __init__(self, dut, commands, weights, activations):
         self.dut = dut
         self.expected = itertools.chain.from_iterable(
-            loads(command, weights, activations, index=parameters()["index"], **golden_shape())
+            loads(
+                command,
+                weights,
+                activations,
+                **{name: parameters()[name] for name in ("index", "port", "ports")},
+                **golden_shape(),
+            )
             for command in commands
         )
         self.written = {}
@@ -195,19 +210,22 @@ async def load(dut, commands, *, memory_pace=1.0, release_pace=1.0, source_pace=
         for name in ("weights", "activations")
     }
     lanes = Lanes(dut, commands, **buffers)
+    latencies = dict.fromkeys(buffers, VectorBuffer.READ_LATENCY)
+    latencies["weights"] += parameters()["weight_latency"]
     for name, buffer in buffers.items():
         memory = ReadMemory(
             dut,
             name,
             lambda address, buffer=buffer: lanes.vector(buffer[address % VECTORS]),
             field="vector",
-            latency=VectorBuffer.READ_LATENCY,
+            latency=latencies[name],
             pace=memory_pace,
         )
         memory.start()
     source = StreamSource(dut, "command", pace=source_pace)
-    if parameters()["banks"] > 1:
-        dut.index.value = parameters()["index"]
+    for name in ("index", "port"):
+        if hasattr(dut, name):  # one that is zero bits wide is not there
+            getattr(dut, name).value = parameters()[name]
     await start(dut)
     cocotb.start_soon(lanes.run(release_pace))
     walked = [tile for command in commands for tile in tiles(command, **golden_shape())]
@@ -257,7 +275,7 @@ async def keeps_apart_what_leaves_the_transposer(dut):
 @cocotb.test()
 @cocotb.parametrize(source=[0, 1, 2])
 async def loads_a_vector_per_cycle(dut, source):
-    """A few cycles per tile and a cycle per column of other PEs apart, no cycle is lost."""
+    """But for a few between tiles, no cycle is lost."""
     lanes, banks, tile = (parameters()[name] for name in ("lanes", "banks", "tile"))
     command = random_command(source=source) | {
         "c_first": 0,
@@ -268,9 +286,9 @@ async def loads_a_vector_per_cycle(dut, source):
         "inner_tile": TILE_ROWS // 2 // tile,
         "streams": 1,
     }
-    tiles_cycles = 6 * (9 + lanes * banks)
     lanes, cycles = await load(dut, [command])
-    assert cycles < lanes.writes + tiles_cycles + 50
+    latency = LoopNest.LATENCY + VectorBuffer.READ_LATENCY + parameters()["weight_latency"]
+    assert cycles < lanes.writes + 6 * TileWalker.TILE_CYCLES + latency + tile + 15
 
 
 @cocotb.test()

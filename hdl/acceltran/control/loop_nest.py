@@ -40,6 +40,8 @@ class LoopNest(SharedComponent):
     ----------
     banks : int
         PEs of the cluster; a power of two.
+    ports : int
+        Tile ports of a PE; a power of two.
     lanes : int
         Lanes per PE; at least 1.
     streams : int
@@ -49,6 +51,8 @@ class LoopNest(SharedComponent):
 
     Members
     -------
+    place : ``In(range(banks * ports))``
+        Column vector that ``b_address`` is asked for, counted from the first word of the tile.
     command : ``In(stream.Signature(ProductCommand()))``
         Products.
     tiles : ``Out(stream.Signature(Tile(lanes)))``
@@ -58,12 +62,15 @@ class LoopNest(SharedComponent):
     LATENCY = 12
     TILE_CYCLES = 3
 
+    place: Signal
     command: stream.Interface
     tiles: stream.Interface
 
-    def __init__(self, *, banks: int, lanes: int, streams: int, tile: int):
+    def __init__(self, *, banks: int, ports: int, lanes: int, streams: int, tile: int):
         if banks < 1 or banks & (banks - 1):
             raise ValueError(f"Number of banks must be a power of two, not {banks!r}")
+        if ports < 1 or ports & (ports - 1):
+            raise ValueError(f"Number of ports must be a power of two, not {ports!r}")
         if lanes < 1:
             raise ValueError(f"Number of lanes must be at least 1, not {lanes!r}")
         if streams < 1 or streams & (streams - 1) or lanes % streams:
@@ -74,10 +81,12 @@ class LoopNest(SharedComponent):
         if tile < 1 or tile & (tile - 1):
             raise ValueError(f"Vector size must be a power of two, not {tile!r}")
         self.banks = banks
+        self.ports = ports
         self.lanes = lanes
         self.streams = streams
         self.tile = tile
         super().__init__({
+            "place": In(range(banks * ports)),
             "command": In(stream.Signature(ProductCommand())),
             "tiles": Out(stream.Signature(Tile(lanes))),
         })
@@ -90,6 +99,12 @@ class LoopNest(SharedComponent):
 
         bank_bits, tile_bits = (self.banks - 1).bit_length(), (self.tile - 1).bit_length()
         bank = command.c_first[:bank_bits]
+        # From the first column of C to `place` in the first word.
+        before, distance = Signal(), Signal.like(self.place)
+        m.d.comb += [
+            before.eq(self.place < bank),
+            distance.eq(Mux(before, bank - self.place, self.place - bank)),
+        ]
         transposed = Signal()
         batched = Signal()
 
@@ -124,15 +139,16 @@ class LoopNest(SharedComponent):
             (command.row_tile, command.c_row_stride),
             (command.inner_tile, command.b_row_stride),
             (pass_words, command.b_row_stride),
-            (bank, command.b_row_stride),
+            (distance, command.b_row_stride),
         ]
         shifted = product << tile_bits
+        start_step = Mux(transposed, shifted, distance)
         results = [
             a_row_step.eq(product),
             c_row_step.eq(product),
             b_inner_step.eq(Mux(transposed, command.inner_tile, shifted)),
             b_column_step.eq(Mux(transposed, shifted, pass_words) << bank_bits),
-            b_column_start.eq(-Mux(transposed, shifted, bank)),
+            b_column_start.eq(Mux(before, -start_step, start_step)),
         ]
         delay = 3
         with m.Switch(phase):

@@ -53,6 +53,8 @@ class ProductSequencer(SharedComponent):
         Row streamers of the cluster; a power of two that divides ``lanes``.
     pes : int
         PEs of the cluster; a power of two.
+    loaders : int
+        Tile loaders of the cluster; at least 1.
     activation_depth : int
         Vectors that the activation buffer holds.
 
@@ -64,8 +66,8 @@ class ProductSequencer(SharedComponent):
         The next command's rows may be dealt; strobe: they will be, and the one after is the next.
     done : ``Out(1)``
         Strobe: the oldest product that is not done has written all its results.
-    loaded : ``In(pes)``
-        Strobes: one more half of the tile RAMs of this PE is full.
+    loaded : ``In(loaders)``
+        Strobes: the loader has filled its part of one more half of the tile RAMs.
     release : ``Out(1)``
         Strobe: the half that has been full for longest is free again.
     jobs : ``Out(stream.Signature(StreamJob(...)))``
@@ -140,6 +142,7 @@ class ProductSequencer(SharedComponent):
         lanes: int,
         streams: int,
         pes: int,
+        loaders: int,
         activation_depth: int,
     ):
         if lanes < 1:
@@ -151,6 +154,8 @@ class ProductSequencer(SharedComponent):
             )
         if pes < 1 or pes & (pes - 1):
             raise ValueError(f"Number of PEs must be a power of two, not {pes!r}")
+        if loaders < 1:
+            raise ValueError(f"Number of loaders must be at least 1, not {loaders!r}")
         self.fmt = fmt
         self.tile = tile
         self.tile_rows = tile_rows
@@ -158,6 +163,7 @@ class ProductSequencer(SharedComponent):
         self.lanes = lanes
         self.streams = streams
         self.pes = pes
+        self.loaders = loaders
         self.activation_depth = activation_depth
         job = StreamJob(tile_rows=tile_rows, partial_sums=partial_sums, streams=streams)
         super().__init__({
@@ -165,7 +171,7 @@ class ProductSequencer(SharedComponent):
             "rows_ready": In(1),
             "rows_taken": Out(1),
             "done": Out(1),
-            "loaded": In(pes),
+            "loaded": In(loaders),
             "release": Out(1),
             "jobs": Out(stream.Signature(job)),
             "room": In(streams),
@@ -193,7 +199,7 @@ class ProductSequencer(SharedComponent):
     def elaborate(self, platform):
         m = Module()
         m.submodules.loops = loops = LoopNest(
-            banks=self.pes, lanes=self.lanes, streams=self.streams, tile=self.tile
+            banks=self.pes, ports=1, lanes=self.lanes, streams=self.streams, tile=self.tile
         )
         order: Any = self.orders.payload
         offer: Any = loops.tiles.payload
@@ -228,7 +234,7 @@ class ProductSequencer(SharedComponent):
         fresh = Signal(init=1)  # no tile of this command has been at work
         half, context = Signal(init=1), Signal(init=1)  # of the tile at work
         turn = Signal(self.streams)  # one-hot: the stream that gets the next row of several chunks
-        full = [Signal(range(HALVES + 1), name=f"full{pe}") for pe in range(self.pes)]
+        full = [Signal(range(HALVES + 1), name=f"full{n}") for n in range(self.loaders)]
         other_context_busy, agreed, switch, finish = Signal(), Signal(), Signal(), Signal()
         ends = Signal(CONTEXTS)  # the last rows of a command that is not done are in this context
         enabled_before = Signal(self.lanes * self.pes)
@@ -404,8 +410,8 @@ class ProductSequencer(SharedComponent):
             self.out_of_range.eq(self.jobs.valid & self.jobs.ready & (end > self.activation_depth)),
             self.out_of_range_command.eq(job_command),
         ]
-        for pe, tiles in enumerate(full):
-            m.d.sync += tiles.eq(tiles + self.loaded[pe] - switch)
+        for loader, tiles in enumerate(full):
+            m.d.sync += tiles.eq(tiles + self.loaded[loader] - switch)
 
         # Lanes go on to the next context when all scalars of this one are taken.
         context_jobs = Cat(jobs != 0 for jobs in under_way["context"])

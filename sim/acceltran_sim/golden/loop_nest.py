@@ -11,7 +11,7 @@ MODULUS = 1 << ADDRESS
 
 
 def tiles(
-    command: Mapping[str, int], *, banks: int, lanes: int, tile: int
+    command: Mapping[str, int], *, banks: int, lanes: int, tile: int, place: int = 0
 ) -> Iterator[dict[str, int]]:
     """Tiles of a MATMUL in the order that it names, as the fields of ``Tile`` in integers.
 
@@ -25,6 +25,8 @@ def tiles(
         Lanes per PE.
     tile : int
         Elements of a vector.
+    place : int
+        Column vector that ``b_address`` is of, counted from the first word of the tile.
     """
     c = command
     pass_words = lanes // c["streams"]
@@ -44,7 +46,7 @@ def tiles(
     slot = 0
     for number, at in enumerate(visited):
         batch, row, word, inner = (at[loop] for loop in LOOPS)
-        column = word * banks - c["c_first"]
+        column = word * banks + place - c["c_first"]
         if transposed:
             b_offset = column * tile * c["b_row_stride"] + inner
         else:
