@@ -149,12 +149,21 @@ class VectorBuffer(SharedComponent):
             """Grants per bank, and which of the requesters' addresses exist."""
             inside = Signal(len(requests), name=f"{kind}_inside")
             grants = []
+            places = [
+                Signal(max(1, bank_bits), name=f"{kind}{n}_bank") for n in range(len(requests))
+            ]
+            m.d.comb += [
+                place.eq(bank_of(address)) for place, address in zip(places, addresses, strict=True)
+            ]
             for bank in range(self.banks):
                 arbiter = RoundRobin(count=len(requests) - urgent)
                 m.submodules[f"{kind}_arbiter{bank}"] = arbiter
-                wanted = Cat(
-                    request.valid & (bank_of(address) == bank)
-                    for request, address in zip(requests, addresses, strict=True)
+                wanted = Signal(len(requests), name=f"{kind}_wanted{bank}")
+                m.d.comb += wanted.eq(
+                    Cat(
+                        request.valid & (place == bank)
+                        for request, place in zip(requests, places, strict=True)
+                    )
                 )
                 first = wanted[:urgent]
                 m.d.comb += arbiter.requests.eq(Mux(first.any(), 0, wanted[urgent:]))
