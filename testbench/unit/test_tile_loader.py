@@ -33,9 +33,8 @@ VECTORS = 4001  # vectors behind each read port; addresses beyond them wrap
     ("index", "banks", "port", "ports", "lanes", "streams", "tile", "weight_latency"),
     [
         (0, 1, 0, 1, 4, 4, 16, 0),
-        (2, 4, 0, 1, 3, 1, 8, 0),
-        (3, 4, 0, 2, 4, 2, 8, 16),
-        (0, 2, 1, 2, 6, 2, 8, 16),
+        (2, 4, 1, 2, 3, 1, 8, 16),
+        (3, 4, 0, 1, 2, 2, 8, 0),
     ],
 )
 def test_tile_loader(index, banks, port, ports, lanes, streams, tile, weight_latency, request):
@@ -89,9 +88,11 @@ def random_command(*, source=None, most=3):
     """A legal command of at most ``most`` turns of each loop, more or less."""
     lanes, banks, tile = (parameters()[name] for name in ("lanes", "banks", "tile"))
     row_tile, inner_tile = random.randint(1, 9), random.randint(1, TILE_ROWS // 2 // tile)
+    odd = 2 * random.randrange(100) + 1
     command = {name: random.getrandbits(field.width) for name, field in ProductCommand()}
     command |= {
         "b_source": random.randint(0, 2) if source is None else source,
+        "b_row_stride": random.choice([random.getrandbits(16), odd << random.randint(3, 7)]),
         "b_batch_stride": random.choice([0, random.getrandbits(24)]),
         "c_first": random.choice([0, random.randint(0, 100)]),
         "columns": random.randint(1, most * lanes * banks),
@@ -280,6 +281,7 @@ async def loads_a_vector_per_cycle(dut, source):
     command = random_command(source=source) | {
         "c_first": 0,
         "columns": 2 * lanes * banks,
+        "b_row_stride": 16,
         "rows": 1,
         "batches": 1,
         "inner_vectors": 3 * (TILE_ROWS // 2 // tile),
@@ -296,20 +298,22 @@ async def loads_a_vector_per_cycle(dut, source):
 async def names_the_command_that_reads_beyond(dut, memory_pace, bias):
     """Once per read at or beyond the depth, with the command's number."""
     commands = []
+    before = parameters()["port"] * parameters()["banks"]  # columns before the loader's own
     for n in range(12):
         source = random.randint(0, 2)
         depth = DEPTHS["activation_depth" if source else "weight_depth"]
         command = random_command(source=source, most=1) | {
             "c_first": parameters()["index"],
-            "columns": 1,
+            "columns": before + 1,
             "batches": 1,
             "streams": 1,
-            "b_rows": 4,
+            "b_rows": 4 + (before * parameters()["tile"] if source == 2 else 0),
             "b_row_stride": 3,
             "inner_vectors": 1,
             "bias_enable": 1,
-            "b_base": depth - 10,  # the fourth row is the last vector
-            "bias_base": DEPTHS["weight_depth"] - 1,
+            # The fourth row is the last vector.
+            "b_base": depth - 10 - before * (3 * parameters()["tile"] if source == 2 else 1),
+            "bias_base": DEPTHS["weight_depth"] - 1 - before,
         }
         if n % 3 == 1:
             command["bias_base" if bias else "b_base"] += 1

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -13,7 +13,7 @@ from acceltran.library import SharedComponent
 from acceltran.memory.ports import ADDRESS_WIDTH, ReadPort
 from acceltran.memory.queue import Queue
 from acceltran.memory.tile_ports import BiasWrite, VectorWrite
-from acceltran.memory.tile_walker import COMMANDS, TileItem, TileWalker
+from acceltran.memory.tile_walker import COMMANDS, TileWalker
 from acceltran.memory.transposer import Transposer
 from acceltran.memory.vector_buffer import VectorBuffer
 from acceltran.memory.vector_reader import VectorReader
@@ -157,7 +157,6 @@ class TileLoader(SharedComponent):
     def elaborate(self, platform):
         m = Module()
         fmt, size = self.fmt, self.tile
-        layout = TileItem(lanes=self.lanes, tile_rows=self.tile_rows)
         shape = {
             "banks": self.banks,
             "ports": self.ports,
@@ -167,6 +166,7 @@ class TileLoader(SharedComponent):
         }
         m.submodules.loops = loops = LoopNest(**shape)
         m.submodules.walker = walker = TileWalker(**shape, tile_rows=self.tile_rows)
+        layout = walker.item
         m.submodules.walked = walked = Queue(shape=layout, depth=2)
         m.submodules.asked = asked = Queue(shape=layout, depth=ASKED + self.weight_latency)
         m.submodules.weight_reader = weight_reader = VectorReader(
@@ -227,6 +227,7 @@ class TileLoader(SharedComponent):
         vector = Signal(Vector(fmt, size))
         arrived, direct = Signal(), Signal()
         leaving = transposer.o.valid
+        ended = Signal()  # the tile's last block is still leaving
         with m.If(~item.read):
             m.d.comb += arrived.eq(asked.o.valid)
         with m.Elif(item.activation):
@@ -246,7 +247,7 @@ class TileLoader(SharedComponent):
             transposer.i.valid.eq(arrived & item.transposed),
             transposer.i.payload.eq(vector.values),
             direct.eq(~item.transposed & ~item.bias & ~item.end),
-            taken.eq(arrived & ~((direct | item.end) & leaving)),
+            taken.eq(arrived & ~(direct & leaving) & ~(item.end & ended)),
             asked.o.ready.eq(taken),
             weight_reader.vectors.ready.eq(taken & item.read & ~item.activation),
             activation_reader.vectors.ready.eq(taken & item.read & item.activation),
@@ -258,11 +259,28 @@ class TileLoader(SharedComponent):
             m.d.sync += [transposed.eq(item), transposed.row.eq(item.row & ~(size - 1))]
         with m.Elif(leaving):
             m.d.sync += transposed.row.eq(transposed.row + 1)
+        # Meanwhile the next tile's blocks may enter.
+        left = Signal()
+        m.d.sync += left.eq(leaving & transposed.row[: (size - 1).bit_length()].all())
+        with m.If(taken & item.end):
+            m.d.sync += ended.eq(leaving)
+        with m.Elif(left):
+            m.d.sync += ended.eq(0)
+
+        # It left in the order in which it entered.
+        columns = [Cat(element, element.any()) for element in transposer.o.payload]
+        turned: Any = Signal(data.ArrayLayout(len(columns[0]), size))
+        m.d.comb += Value.cast(turned).eq(Cat(columns))
+        for turn in (1 << bits for bits in range(len(item.turn))):
+            with m.If(transposed.turn == turn):
+                m.d.comb += Value.cast(turned).eq(
+                    Cat(columns[size - turn :], columns[: size - turn])
+                )
 
         write = self.tile_write
         m.d.sync += [
             write.valid.eq(leaving | (arrived & direct)),
-            self.loaded.eq(taken & item.end),
+            self.loaded.eq((taken & item.end & ~leaving) | (ended & left)),
             self.bias_write.valid.eq(arrived & item.bias),
             self.bias_write.word.eq(item.word),
             self.bias_write.half.eq(item.row[-1]),
@@ -272,8 +290,8 @@ class TileLoader(SharedComponent):
             m.d.sync += [
                 write.lanes.eq(transposed.lanes),
                 write.row.eq(transposed.row),
-                write.vector.values.eq(transposer.o.payload),
-                write.vector.keep.eq(Cat(transposer.o.payload[k] != 0 for k in range(size))),
+                Value.cast(write.vector.values).eq(Cat(turned[k][:-1] for k in range(size))),
+                write.vector.keep.eq(Cat(turned[k][-1] for k in range(size))),
             ]
         with m.Else():
             m.d.sync += [

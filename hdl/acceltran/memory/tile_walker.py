@@ -9,6 +9,7 @@ from acceltran.arch.commands import ADDRESS, COUNT, OperandSource
 from acceltran.compute.lane import HALVES
 from acceltran.control.tile import Tile
 from acceltran.library import SharedComponent
+from acceltran.memory.vector_buffer import VectorBuffer
 
 __all__ = ["COMMANDS", "TileItem", "TileWalker"]
 
@@ -40,11 +41,14 @@ class TileItem(data.StructLayout):
     row : ``range(tile_rows)``
         Row of the tile RAM; its highest bit is the half. Where vectors are transposed, the row of
         the one that replaces this.
+    turn : ``unsigned(turn_bits)``
+        0 or a power of two: of those that are transposed together, the first is this row of the
+        block, and the last the one before it.
     command : ``range(COMMANDS)``
         Commands whose tiles came before, modulo ``COMMANDS``.
     """
 
-    def __init__(self, *, lanes: int, tile_rows: int):
+    def __init__(self, *, lanes: int, tile_rows: int, turn_bits: int):
         super().__init__({
             "read": unsigned(1),
             "address": unsigned(ADDRESS),
@@ -55,6 +59,7 @@ class TileItem(data.StructLayout):
             "word": range(lanes),
             "lanes": unsigned(lanes),
             "row": range(tile_rows),
+            "turn": unsigned(turn_bits),
             "command": range(COMMANDS),
         })
 
@@ -67,8 +72,11 @@ class TileWalker(SharedComponent):
     final chunk of the inner dimension its bias (read only if the command has one); then the rows
     of the chunk, or, where B is transposed, blocks of ``tile`` of its rows. Each port begins with
     another one of these blocks, because vectors at the same place of a row lie in the same bank.
-    Rows at and beyond ``b_rows`` are not read. An item that marks the end follows. Tiles that
-    reload go to the two halves in turn, each as soon as its half is free; others are dropped.
+    Where the cluster has more ports than a chunk has blocks, and several ``ports``, every other of
+    the ports that share a block begins it ``turn`` rows later: ``VectorBuffer`` has those rows in
+    the other bank. Rows at and beyond ``b_rows`` are not read. An item that marks the end follows.
+    Tiles that reload go to the two halves in turn, each as soon as its half is free; others are
+    dropped.
 
     Throughput is one item per cycle, but for up to ``TILE_CYCLES`` between tiles.
 
@@ -124,13 +132,15 @@ class TileWalker(SharedComponent):
         self.streams = streams
         self.tile = tile
         self.tile_rows = tile_rows
-        item = TileItem(lanes=lanes, tile_rows=tile_rows)
+        self.item = TileItem(
+            lanes=lanes, tile_rows=tile_rows, turn_bits=(tile - 1).bit_length() if ports > 1 else 0
+        )
         super().__init__({
             "index": In(range(banks)),
             "port": In(range(ports)),
             "tiles": In(stream.Signature(Tile(lanes))),
             "release": In(1),
-            "items": Out(stream.Signature(item)),
+            "items": Out(stream.Signature(self.item)),
             "tile_load": Out(1),
             "tile_reuse": Out(1),
         })
@@ -188,6 +198,11 @@ class TileWalker(SharedComponent):
         )
         bias_next = Signal()
         first_block, blocks_left = Signal(apart_bits), Signal(COUNT)
+        own = Cat(self.index, self.port)
+        # Ports that share a block with others come in two kinds.
+        shared, turn, turned = Signal(), Signal(tile_bits), Signal(ADDRESS)
+        back = Signal(ADDRESS)  # from the last row of a block to its first
+        m.d.sync += back.eq(command.b_row_stride - (command.b_row_stride << tile_bits))
         last_row, last_block, last_column = Signal(), Signal(), Signal()
         m.d.comb += [
             last_row.eq(row == self.tile - 1),
@@ -204,6 +219,7 @@ class TileWalker(SharedComponent):
             item.address.eq(Mux(bias_next, bias_address, address)),
             item.word.eq(word),
             item.row.eq(Cat(row, block[:block_bits], half)),
+            item.turn.eq(turn),
             item.command.eq(number),
         ]
         for bits in range(ceil_log2(self.streams) + 1):
@@ -244,10 +260,20 @@ class TileWalker(SharedComponent):
                             + (self.port << bank_bits)
                         ),
                         first_block.eq(0),
+                        turn.eq(0),
+                        turned.eq(0),
                     ]
-                    for bits in range(1, apart_bits + 1):
+                    for bits in range(apart_bits + 1):
                         with m.If(transposed & (tile.inner_count >= 1 << bits)):
-                            m.d.sync += first_block.eq(Cat(self.index, self.port)[:bits])
+                            m.d.sync += first_block.eq(own[:bits])
+                            m.d.comb += shared.eq(own[bits] if bits < apart_bits else 0)
+                    # The turn moves the address by an odd multiple of the highest bit that banks
+                    # are spread by.
+                    stride = command.b_row_stride
+                    for bits in range(len(item.turn)):
+                        place = bank_bits + VectorBuffer.SPREAD_BITS - bits
+                        with m.If(shared & stride[place] & ~stride[:place].any()):
+                            m.d.sync += [turn.eq(1 << bits), turned.eq(stride << bits)]
                     m.next = "PREPARE"
             with m.State("PREPARE"):
                 m.d.sync += [
@@ -257,8 +283,9 @@ class TileWalker(SharedComponent):
                     row.eq(0),
                     bias_address.eq(command.bias_base + column),
                     *go_to_column(
-                        tile.b_address,
-                        command.b_rows - (Mux(transposed, column, tile.inner_first) << tile_bits),
+                        tile.b_address + turned,
+                        command.b_rows
+                        - Cat(turn, Mux(transposed, column, tile.inner_first)).as_signed(),
                     ),
                 ]
                 m.next = "WALK"
@@ -273,10 +300,12 @@ class TileWalker(SharedComponent):
                 with m.Elif(self.items.ready & bias_next):
                     m.d.sync += bias_next.eq(0)
                 with m.Elif(self.items.ready):
+                    # Only transposed vectors go round within a block.
+                    wrap = transposed & (row == ~turn)
                     m.d.sync += [
                         row.eq(row + 1),
-                        address.eq(address + command.b_row_stride),
-                        left.eq(left - 1),
+                        address.eq(address + Mux(wrap, back, command.b_row_stride)),
+                        left.eq(left + Mux(wrap, self.tile - 1, -1)),
                     ]
                     with m.If(last_row):
                         wraps = block + 1 == tile.inner_count
