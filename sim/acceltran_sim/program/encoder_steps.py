@@ -1,8 +1,6 @@
 """What a group of batch elements goes through, as steps of a program."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby, pairwise
 
 from acceltran.arch.activation import Activation
 from acceltran.arch.commands import THRESHOLDS, Opcode, OperandSource
@@ -10,30 +8,15 @@ from acceltran.arch.config import AcceleratorConfig
 from acceltran_sim.golden.encoder import SITES, Linear, QuantizedLayer
 from acceltran_sim.program.command import Command
 from acceltran_sim.program.layout import GroupLayout, Shape
+from acceltran_sim.program.parts import Part, part_of, parts_of, product_blocks
 from acceltran_sim.program.products import Product, product_commands
+from acceltran_sim.program.rounds import SequenceTable
 from acceltran_sim.program.steps import Step
 from acceltran_sim.program.threshold_entries import NO_THRESHOLD, threshold_entry
+from acceltran_sim.program.transfers import transfers
 from acceltran_sim.program.weights import Piece
 
 __all__ = ["EncoderSteps"]
-
-MOST_PARTS, LEAST_PART = 8, 16
-"""Parts that rows are cut into, and rows that each of them has at least."""
-MOST_PARTS_OF_CLUSTERS = 1
-"""The same for each round of several clusters: each part of a product loads all of its tiles."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Part:
-    """Consecutive rows of a group. Those of several clusters belong to one round."""
-
-    round: int
-    row: int
-    rows: int
-    first_row: int
-    """Place of the first row among those that a cluster owns."""
-    key_row: int
-    """Place of the first row of a group's first cluster in key and value."""
 
 
 class EncoderSteps:
@@ -61,8 +44,7 @@ class EncoderSteps:
         self.steps: list[Step] = []
         self._thresholds: list[Mapping[str, int]] = [{"value": 0}] * THRESHOLDS
         self._several = config.array.clusters > 1
-        # By group of clusters: rows of a cluster, and length of the sequence.
-        self._sequences: dict[int, tuple[int, int]] = {}
+        self._sequences = SequenceTable()
 
     def add_group(
         self,
@@ -74,8 +56,7 @@ class EncoderSteps:
     ) -> None:
         """Steps of one group: load its rows, all layers, store its rows."""
         # The first product needs its weights and a part of the rows.
-        first = pieces[0][self.first_operation][0]
-        self.load(layout, input_address, first)
+        self.load(layout, input_address, pieces[0][self.first_operation][0])
         self.run(layout, layers, pieces)
         self.store(layout, output_address)
 
@@ -86,11 +67,13 @@ class EncoderSteps:
 
     def load(self, layout: GroupLayout, address: int, piece: Piece | None = None) -> None:
         """Load the rows of a group, after ``piece``."""
-        self._transfer(Opcode.LOAD, layout, address, piece)
+        commands = list(transfers(self.config, layout, Opcode.LOAD, address))
+        self.steps.append(Step(commands=lambda _: commands, piece=piece))
 
     def store(self, layout: GroupLayout, address: int) -> None:
         """Store the rows of a group."""
-        self._transfer(Opcode.STORE, layout, address)
+        commands = list(transfers(self.config, layout, Opcode.STORE, address))
+        self.steps.append(Step(commands=lambda _: commands))
 
     def run(
         self,
@@ -99,64 +82,20 @@ class EncoderSteps:
         pieces: Sequence[dict[str, list[Piece]]],
     ) -> None:
         """All layers of a group whose rows are in the buffers."""
-        parts = list(self._parts(layout))
         for n, (layer, weights) in enumerate(zip(layers, pieces, strict=True)):
-            self._layer(n, layer, weights, layout, parts)
+            self._layer(n, layer, weights, layout)
 
-    def _transfer(
-        self, opcode: Opcode, layout: GroupLayout, address: int, piece: Piece | None = None
-    ) -> None:
-        blocks, stride = self.shape.hidden_blocks, self.shape.hidden_stride
-
-        def command(dram_row: int, cluster: int, row: int, rows: int) -> Command:
-            offset = cluster << self.config.cluster_address_bits
-            return Command(
-                opcode=opcode,
-                fields={
-                    "dram_address": address + dram_row * blocks * self.config.vector_bytes,
-                    "base": offset + layout.hidden + row * stride,
-                    "vectors": rows * blocks,
-                    "row_vectors": blocks,
-                    "row_stride": stride,
-                },
-            )
-
+    def _enter(self, layout: GroupLayout, part: Part) -> None:
+        """Give the clusters the sequences that the rows belong to, unless they have them."""
         if self._several:
-            commands = []
-            start = 0
-            for first_row, part in zip(layout.first_rows, layout.rounds, strict=True):
-                for cluster, element, row, rows in part.shares():
-                    dram_row = start + sum(part.lengths[:element]) + row
-                    commands.append(command(dram_row, cluster, first_row, rows))
-                start += sum(part.lengths)
-        else:
-            commands = [command(part.row, 0, part.row, part.rows) for part in self._parts(layout)]
-        self.steps.append(Step(commands=lambda _: commands, piece=piece))
+            commands = list(self._sequences.give(layout.rounds[part.round]))
+            if commands:
+                self.steps.append(Step(commands=lambda _: commands))
 
-    def _parts(self, layout: GroupLayout) -> Iterator[_Part]:
-        """Parts of rows: while one is loaded, normalised or stored, the next one multiplies."""
-        if not self._several:
-            for row, rows in _cut(layout.rows, MOST_PARTS):
-                yield _part(layout, 0, row, rows)
-            return
-        for n, (start, part) in enumerate(zip(layout.first_rows, layout.rounds, strict=True)):
-            for row, rows in _cut(part.rows, MOST_PARTS_OF_CLUSTERS):
-                yield _part(layout, n, start + row, rows)
+    def _parts(self, layout: GroupLayout, operation: str) -> list[Part]:
+        return list(parts_of(self.config, layout, operation))
 
-    def _enter(self, layout: GroupLayout, number: int) -> None:
-        """Give the sequences of a round to the clusters, unless they have them."""
-        if not self._several:
-            return
-        part = layout.rounds[number]
-        sequences = dict.fromkeys(self._sequences, (0, 0))
-        sequences |= {group: (part.rows, length) for group, length in enumerate(part.lengths)}
-        for group, (rows, length) in sequences.items():
-            if self._sequences.get(group) != (rows, length):
-                fields = {"group": group, "span": part.span, "rows": rows, "length": length}
-                self._add(Opcode.SEQUENCE, **fields)
-        self._sequences = sequences
-
-    def _own(self, part: _Part) -> dict[str, int]:
+    def _own(self, part: Part) -> dict[str, int]:
         """Fields of a command whose rows are those of ``part``."""
         return {"own_rows": 1, "first_row": part.first_row} if self._several else {}
 
@@ -170,7 +109,6 @@ class EncoderSteps:
         layer: QuantizedLayer,
         pieces: dict[str, list[Piece]],
         layout: GroupLayout,
-        parts: list[_Part],
     ) -> None:
         shape = self.shape
         entries = {site: threshold_entry(number, site) for site in SITES}
@@ -191,19 +129,20 @@ class EncoderSteps:
                 pieces[name],
                 hidden,
                 target,
-                parts,
+                self._parts(layout, name),
                 entries[name],
                 share=share,
             )
         context = (layout.context, shape.attention_stride, shape.attention_blocks)
         target = (layout.attention_output, shape.hidden_stride)
 
-        def attention_output(parts: list[_Part]) -> None:
+        def attention_output(parts: list[Part]) -> None:
             if parts:
                 linear = layer.attention_output
                 self._linear(layout, linear, pieces["attention_output"], context, target, parts)
 
         # Rows of earlier rounds give the lanes work while the last one is in softmax.
+        parts = self._parts(layout, "attention_output")
         early = [part for part in parts if part.row + part.rows <= layout.first_rows[-1]]
         self._attention(
             layer,
@@ -214,13 +153,13 @@ class EncoderSteps:
             ),
         )
         attention_output(parts[len(early) :])
-        self._norm("attention_norm", layer, pieces, layout, target[0], parts, entries)
+        self._norm("attention_norm", layer, pieces, layout, target[0], entries)
 
         step = layout.intermediate_rows
         for start in range(0, layout.rows, step):
             rows = min(step, layout.rows - start)
             whole = rows == layout.rows
-            inner_parts = parts if whole else [_part(layout, 0, start, rows)]
+            block = None if whole else [part_of(layout, 0, start, rows)]
             inner = layout.intermediate - start * shape.intermediate_stride
             self._linear(
                 layout,
@@ -228,7 +167,7 @@ class EncoderSteps:
                 pieces["intermediate"],
                 hidden,
                 (inner, shape.intermediate_stride),
-                inner_parts,
+                block or self._parts(layout, "intermediate"),
                 entries["activation"],
                 function=layer.function,
                 gelu_input_shift=layer.gelu_input_shift,
@@ -236,8 +175,9 @@ class EncoderSteps:
             )
             source = (inner, shape.intermediate_stride, shape.intermediate_blocks)
             target = (layout.output, shape.hidden_stride)
-            self._linear(layout, layer.output, pieces["output"], source, target, inner_parts)
-        self._norm("output_norm", layer, pieces, layout, layout.output, parts, entries)
+            last = block or self._parts(layout, "output")
+            self._linear(layout, layer.output, pieces["output"], source, target, last)
+        self._norm("output_norm", layer, pieces, layout, layout.output, entries)
 
     def _linear(
         self,
@@ -246,7 +186,7 @@ class EncoderSteps:
         pieces: list[Piece],
         source: tuple[int, int, int],
         target: tuple[int, int],
-        parts: list[_Part],
+        parts: list[Part],
         threshold: int = NO_THRESHOLD,
         function: Activation = Activation.NONE,
         gelu_input_shift: int = 0,
@@ -258,17 +198,17 @@ class EncoderSteps:
 
         ``share`` gives the result, which has rows for all clusters of a group, to all of them.
         """
-        for piece, column, columns, part in self._blocks(pieces, parts):
+        for piece, column, columns, part in product_blocks(self.config, pieces, parts):
             stride = layout.rounds[part.round].rows * target[1]
             shared = {"share": 1, "share_stride": stride} if share else {}
-            self._enter(layout, part.round)
+            self._enter(layout, part)
 
             def commands(
                 base: int,
                 piece: Piece = piece,
                 column: int = column,
                 columns: int = columns,
-                part: _Part = part,
+                part: Part = part,
                 shared: dict[str, int] = shared,
             ) -> Iterator[Command]:
                 row = part.key_row if share else part.row
@@ -299,32 +239,6 @@ class EncoderSteps:
 
             self.steps.append(Step(commands=commands, piece=piece))
 
-    def _blocks(
-        self, pieces: list[Piece], parts: list[_Part]
-    ) -> Iterator[tuple[Piece, int, int, _Part]]:
-        """Cut a product: piece, first column in it, columns, rows.
-
-        Rows are in parts in the first and the last column pass only, where the product would
-        otherwise wait for all of its input, and who reads its result for all of that; fewer
-        tiles are loaded in between.
-        """
-        unit = self.config.array.lanes * self.config.array.pes_per_cluster
-        total = pieces[-1].first + pieces[-1].columns
-        last = (total - 1) // unit * unit
-        whole = [
-            replace(together[0], rows=sum(part.rows for part in together))
-            for _, group in groupby(parts, key=lambda part: part.round)
-            for together in [list(group)]
-        ]
-        for piece in pieces:
-            end = piece.first + piece.columns
-            inside = {cut for cut in (unit, last) if piece.first < cut < end}
-            cuts = sorted({piece.first, end} | (inside if len(parts) > len(whole) else set()))
-            for start, stop in pairwise(cuts):
-                at_edge = start < unit or stop > last
-                for part in parts if at_edge else whole:
-                    yield piece, start - piece.first, stop - start, part
-
     def _attention(
         self,
         layer: QuantizedLayer,
@@ -337,7 +251,7 @@ class EncoderSteps:
         ``before_last(n, of)`` adds steps in front of context ``n`` of the last round's ``of``.
         """
         items = [
-            (_part(layout, n, start + row, min(layout.score_rows, part.rows - row)), head)
+            (part_of(layout, n, start + row, min(layout.score_rows, part.rows - row)), head)
             for n, (start, part) in enumerate(zip(layout.first_rows, layout.rounds, strict=True))
             for row in range(0, part.rows, layout.score_rows)
             for head in range(self.shape.heads)
@@ -360,7 +274,7 @@ class EncoderSteps:
         self,
         layer: QuantizedLayer,
         layout: GroupLayout,
-        item: tuple[_Part, int],
+        item: tuple[Part, int],
         slot: int,
         entries: dict[str, int],
     ) -> None:
@@ -368,7 +282,7 @@ class EncoderSteps:
         shape, keys = self.shape, layout.rounds[part.round].keys
         stride, column = shape.attention_stride, head * shape.head_blocks
         own, own_keys = self._own(part), {"own_keys": 1} if self._several else {}
-        self._enter(layout, part.round)
+        self._enter(layout, part)
         self._product(
             Product(
                 a_base=layout.query + part.row * stride + column,
@@ -409,14 +323,14 @@ class EncoderSteps:
         self,
         layer: QuantizedLayer,
         layout: GroupLayout,
-        item: tuple[_Part, int],
+        item: tuple[Part, int],
         slot: int,
         entries: dict[str, int],
     ) -> None:
         part, head = item
         shape, keys = self.shape, layout.rounds[part.round].keys
         stride, column = shape.attention_stride, head * shape.head_blocks
-        self._enter(layout, part.round)
+        self._enter(layout, part)
         self._product(
             Product(
                 a_base=slot,
@@ -449,14 +363,13 @@ class EncoderSteps:
         pieces: dict[str, list[Piece]],
         layout: GroupLayout,
         a_base: int,
-        parts: list[_Part],
         entries: dict[str, int],
     ) -> None:
         """Layer norm of a tensor plus the hidden state, in the place of the hidden state."""
         shape = self.shape
         stride = shape.hidden_stride
-        for part in parts:
-            self._enter(layout, part.round)
+        for part in self._parts(layout, name):
+            self._enter(layout, part)
             place = layout.hidden + part.row * stride
             fields = {
                 **vars(getattr(layer, name).fields),
@@ -477,23 +390,3 @@ class EncoderSteps:
                 return [Command(opcode=Opcode.LAYERNORM, fields=fields | where)]
 
             self.steps.append(Step(commands=commands, piece=pieces[name][0]))
-
-
-def _part(layout: GroupLayout, number: int, row: int, rows: int) -> _Part:
-    """Rows of a group from ``row`` on, which belong to round ``number``."""
-    first_row = row - layout.first_rows[number]
-    return _Part(
-        round=number,
-        row=row,
-        rows=rows,
-        first_row=first_row,
-        key_row=layout.first_key_rows[number] + first_row,
-    )
-
-
-def _cut(rows: int, most_parts: int) -> Iterator[tuple[int, int]]:
-    """First row and rows of equal parts."""
-    parts = min(most_parts, rows // LEAST_PART) or 1
-    size = -(-rows // parts)
-    for row in range(0, rows, size):
-        yield row, min(size, rows - row)

@@ -3,7 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Round", "rounds_of", "spans"]
+from acceltran.arch.commands import Opcode
+from acceltran_sim.program.command import Command
+
+__all__ = ["Round", "SequenceTable", "rounds_of", "spans"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,3 +65,23 @@ def rounds_of(clusters: int, span: int, lengths: Sequence[int]) -> list[Round]:
         Round(lengths=tuple(lengths[n : n + groups]), span=span)
         for n in range(0, len(lengths), groups)
     ]
+
+
+class SequenceTable:
+    """Which sequence each group of clusters has been given last."""
+
+    def __init__(self):
+        # Rows of a cluster, and length, by group.
+        self._given: dict[int, tuple[int, int]] = {}
+
+    def give(self, part: Round) -> Iterator[Command]:
+        """Commands that give the clusters the sequences of a round; groups without one own nothing,
+        and what a group has already is left out.
+        """
+        wanted = dict.fromkeys(self._given, (0, 0))
+        wanted |= {group: (part.rows, length) for group, length in enumerate(part.lengths)}
+        for group, (rows, length) in wanted.items():
+            if self._given.get(group) != (rows, length):
+                fields = {"group": group, "span": part.span, "rows": rows, "length": length}
+                yield Command(opcode=Opcode.SEQUENCE, fields=fields)
+        self._given = wanted
