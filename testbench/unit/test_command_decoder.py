@@ -80,7 +80,6 @@ ILLEGAL = [
     (Opcode.LAYERNORM, {"columns": 0}),
     (Opcode.LAYERNORM, {"epsilon": 0}),
     (Opcode.LAYERNORM, {"beta_shift": 32}),
-    (Opcode.SEQUENCE, {"rows": 0}),
     (Opcode.SEQUENCE, {"group": 2}),
     (Opcode.SEQUENCE, {"span": 2, "group": 1}),
     (Opcode.SEQUENCE, {"span": 3, "group": 0}),

@@ -200,7 +200,6 @@ class CommandDecoder(SharedComponent):
             waits = [f[f"wait{n}_enable"] for n in range(WAITS)]
             rules += [
                 ~reduce(or_, [f["signal_enable"], *waits]),
-                f["rows"] != 0,
                 reduce(
                     or_,
                     (
