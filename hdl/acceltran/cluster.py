@@ -248,6 +248,8 @@ class Cluster(SharedComponent):
                 loader.release.eq(sequencer.release),
                 sequencer.loaded[number].eq(loader.loaded),
             ]
+        for pe in range(pes):
+            self._settle(m, pe, loaders[pe::pes])
         readers = [sequencer, *loaders]
         m.d.comb += [
             # All loaders walk the same tiles.
@@ -259,6 +261,23 @@ class Cluster(SharedComponent):
             with m.If(reader.out_of_range):
                 m.d.comb += self.out_of_range_command.eq(reader.out_of_range_command)
         return loaders
+
+    def _settle(self, m: Module, pe: int, loaders: list[TileLoader]) -> None:
+        """Tell each loader of a PE whether the others have loaded what it has begun."""
+        begun, loaded = (
+            [Signal(2, name=f"pe{pe}_{what}{port}") for port in range(len(loaders))]
+            for what in ("begun", "loaded")
+        )
+        for port, loader in enumerate(loaders):
+            m.d.sync += [
+                begun[port].eq(begun[port] + loader.began),
+                loaded[port].eq(loaded[port] + loader.loaded),
+            ]
+            # Others are at most one tile ahead and two behind.
+            ahead = [
+                (others - begun[port])[:2] for other, others in enumerate(loaded) if other != port
+            ]
+            m.d.comb += loader.settled.eq(~Cat(count[1] for count in ahead).any())
 
     def _add_streams(
         self,

@@ -23,6 +23,7 @@ from acceltran.control.vector_command import VectorCommand
 from acceltran.control.vector_engine import VectorEngine
 from acceltran.control.wait_gate import WaitGate
 from acceltran.counter_limits import VECTOR_READERS, node_limits
+from acceltran.distribution.read_combiner import ReadCombiner
 from acceltran.library import SharedComponent
 from acceltran.memory.ports import BufferWrite, ReadPort
 from acceltran.memory.queue import Queue
@@ -157,7 +158,9 @@ class ClusterNode(SharedComponent):
             ),
             "vector": CommandQueue(body_width=VectorCommand().size, threshold_width=fmt.width),
         }
-        m.submodules.cluster = cluster = Cluster(config=config)
+        m.submodules.cluster = cluster = Cluster(
+            config=config, weight_latency=ReadCombiner.latency(array.clusters)
+        )
         m.submodules.vector_engine = vector = VectorEngine(
             fmt=fmt,
             tile=tile,
