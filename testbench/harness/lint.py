@@ -23,7 +23,7 @@ INSTANCE = re.compile(r"^  (\w+)(?= (?:#\(|\\?\S+ +\($))", re.MULTILINE)
 HEADER = re.compile(r"\A.*?\);\n", re.DOTALL)
 PORT = re.compile(r"^  (?:input|output) .*;\n", re.MULTILINE)
 STUB = "_ports"
-STUBS_WAIVERS = "// A stub has ports and nothing else.\nlint_off -rule UNDRIVEN -file \"stubs.v\"\n"
+STUBS_WAIVERS = '// A stub has ports and nothing else.\nlint_off -rule UNDRIVEN -file "stubs.v"\n'
 
 
 def verilator_lint(verilog_text: str, top: str, waivers: str) -> None:

@@ -5,8 +5,6 @@
 
 from itertools import islice
 
-import pytest
-
 from acceltran.generate import generate_verilog
 from acceltran.lint_waivers import LINT_WAIVERS
 from testbench.harness.design_space import large_points, small_points
