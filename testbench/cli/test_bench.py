@@ -125,6 +125,16 @@ def test_unknown_bench(acceltran):
     assert (answer.code, answer.stderr) == (2, message)
 
 
+def test_resident_encoder(acceltran, model, inputs):
+    arguments = ("bench", "encoder", model, "--preset", "tiny", "--inputs", inputs)
+    answer = acceltran(*arguments, "--resident", "--json")
+    assert (answer.code, answer.stderr) == (0, "")
+    figures = json.loads(answer.stdout)
+    assert figures["bits_equal"] is True and figures["load_cycles"] > figures["store_cycles"] > 0
+    assert list(figures["operations"]) == [n for n in OPERATIONS if n not in ("load", "store")]
+    assert figures["busy"] + sum(figures["stalls"].values()) == LANES * figures["cycles"]
+
+
 def test_encoder(acceltran, model, inputs):
     arguments = ("bench", "encoder", model, "--preset", "tiny", "--inputs", inputs)
     answer = acceltran(*arguments, "--sparsity", 0.5, "--stall", 0.3, "--json")

@@ -14,6 +14,7 @@ from acceltran_sim.models.classifier import BERT_TINY_SST2
 from acceltran_sim.models.encoder_model import load_model
 from acceltran_sim.program.builder import build
 from acceltran_sim.program.command import Command
+from acceltran_sim.program.fill import fill
 from acceltran_sim.program.image import Program
 from acceltran_sim.program.interpreter import Interpreter, ProgramError
 from acceltran_sim.program.job import Job
@@ -213,3 +214,21 @@ def test_localizer():
     assert cluster.b_rows({"b_rows": 24}) == 24 and cluster.softmax_keys({"keys": 30}) == 30
     assert cluster.c_offset({"share": 1, "share_stride": 8}) == 16
     assert cluster.c_offset({"share_stride": 8}) == 0
+
+
+def test_fill():
+    """Thirty rows for four streams of two clusters, and tiles of two passes."""
+    fields = {"order1": 1, "order2": 2, "order3": 3, "batches": 1, "row_tile": 16, "inner_tile": 2}
+    sequence = Command(opcode=Opcode.SEQUENCE, fields={"span": 1, "rows": 16, "length": 30})
+    product = Command(
+        opcode=Opcode.MATMUL,
+        fields=fields | {"columns": 4, "inner_vectors": 4, "rows": 16, "own_rows": 1, "streams": 4},
+    )
+    dense = fill(TWO, [sequence, product], 1.0)
+    assert (dense.rows_per_cluster, dense.clusters_with_rows) == (16, 2)
+    # 2 passes of 4 rows a stream and 64 scalars each; a vector for each scalar of a pass.
+    assert dense.tile_vectors == 128 / 512
+    assert dense.multipliers == 30 * 4 * 64 / (512 * 16)
+    # Tiles take as long as before, of which a port brings one vector per cycle.
+    assert fill(TWO, [sequence, product], 0.125).multipliers == 30 * 4 * 8 / (128 * 16)
+    assert fill(TWO, [], 1.0).multipliers == 0
