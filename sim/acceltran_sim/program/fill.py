@@ -35,9 +35,10 @@ def fill(config: AcceleratorConfig, commands: Iterable[Command], density: float)
         cycles = max(sum of rows / streams * inner * density over all tiles,
                      sum of words * inner / min(tile_ports, words) over all tiles that are loaded)
 
-    and need ``rows * columns * inner * density`` products of vectors.
+    and need ``rows * columns * inner * density`` products of a scalar and a vector.
     """
     array, tile = config.array, config.datapath.tile
+    beats = tile / config.lane_multipliers
     clusters = [Localizer(n) for n in range(array.clusters)]
     most, busy = 0, set()
     work = loads = cycles = needed = 0.0
@@ -52,9 +53,9 @@ def fill(config: AcceleratorConfig, commands: Iterable[Command], density: float)
         busy |= {n for n, count in enumerate(rows) if count}
         c = {field.name: command[field.name] for field in BODIES[Opcode.MATMUL]}
         c["valid_rows"] = max(rows)
-        for part in tiles(c, banks=array.pes_per_cluster, lanes=array.lanes, tile=tile):
+        for part in tiles(c, banks=array.pes_per_cluster, lanes=config.lanes, tile=tile):
             inner, words = part["inner_count"] * tile, part["word_count"]
-            work += part["row_count"] / c["streams"] * inner * density
+            work += part["row_count"] / c["streams"] * inner * density * beats
             if part["reload"]:
                 loads += words * inner
                 cycles += words * inner / min(config.tile_ports, words)
@@ -64,5 +65,5 @@ def fill(config: AcceleratorConfig, commands: Iterable[Command], density: float)
         rows_per_cluster=most,
         clusters_with_rows=len(busy),
         tile_vectors=loads / work if work else 0.0,
-        multipliers=needed / (cycles * array.pes * array.lanes) if cycles else 0.0,
+        multipliers=needed * tile / (cycles * config.multipliers) if cycles else 0.0,
     )
