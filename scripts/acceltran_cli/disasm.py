@@ -50,7 +50,8 @@ def disasm(
     """Print the program that acceltran run executes for MODEL and X.npz, or that FILE holds.
 
     A line is an opcode and its fields that are not zero; after=semaphore:count is what it waits
-    for, with * in all clusters, signal=semaphore what it counts once complete.
+    for, with * in all clusters and with r before the rows of a product, signal=semaphore what it
+    counts once complete.
     """
     if binary is not None:
         if model is not None:

@@ -35,9 +35,10 @@ def test_round_trip(opcode, density):
 
 
 def test_text():
-    text = "LOAD after=2:7*,0:65535 signal=0 dram_address=0x1000 vectors=6 row_vectors=3"
+    text = "LOAD after=2:7*,0:65535r,1:3*r signal=0 dram_address=0x1000 vectors=6 row_vectors=3"
+    waits = [(2, 7, True, False), (0, 65535, False, True), (1, 3, True, True)]
     [command] = assemble(f"# a comment\n\n  {text}  # another\n")
-    assert command.waits == [(2, 7, True), (0, 65535, False)] and command.signal == 0
+    assert command.waits == waits and command.signal == 0
     assert command["vectors"] == 6 and command["base"] == 0
     assert format_command(command) == text
     assert assemble("END\n") == [Command(opcode=Opcode.END)]

@@ -169,7 +169,7 @@ class Interpreter:
             start += rows
 
     def _read_weights(self, base: int, rows: int, stride: int, columns: int) -> Integers:
-        return self._buffers.read(WEIGHT, base, rows, stride, columns)
+        return self._buffers.read(WEIGHT, base, rows, stride, columns, early=True)
 
     # Commands.
 
@@ -268,7 +268,7 @@ class Interpreter:
         valid = min(self._clusters[cluster].b_rows(c.fields), len(second))
         buffer = WEIGHT if c["b_source"] == OperandSource.WEIGHT else ACTIVATION
         second[:valid] = self._buffers.read(
-            buffer, base, valid, c["b_row_stride"], shape[1], cluster
+            buffer, base, valid, c["b_row_stride"], shape[1], cluster, early=True
         )
         return second.T if transposed else second
 
