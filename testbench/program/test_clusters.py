@@ -12,6 +12,7 @@ from acceltran_sim.errors import InputError
 from acceltran_sim.golden.localizer import Localizer
 from acceltran_sim.models.classifier import BERT_TINY_SST2
 from acceltran_sim.models.encoder_model import load_model
+from acceltran_sim.program import parts
 from acceltran_sim.program.builder import build
 from acceltran_sim.program.command import Command
 from acceltran_sim.program.fill import fill
@@ -194,11 +195,11 @@ def test_spans(clusters, batch, expected):
 
 
 def test_shares():
-    parts = rounds_of(4, 1, [5, 2, 7])
-    assert [part.lengths for part in parts] == [(5, 2), (7,)]
-    assert (parts[0].rows, parts[0].keys, parts[0].key_rows) == (3, 5, 6)
-    assert list(parts[0].shares()) == [(0, 0, 0, 3), (2, 1, 0, 2), (1, 0, 3, 2)]
-    assert list(parts[1].shares()) == [(0, 0, 0, 4), (1, 0, 4, 3)]
+    rounds = rounds_of(4, 1, [5, 2, 7])
+    assert [part.lengths for part in rounds] == [(5, 2), (7,)]
+    assert (rounds[0].rows, rounds[0].keys, rounds[0].key_rows) == (3, 5, 6)
+    assert list(rounds[0].shares()) == [(0, 0, 0, 3), (2, 1, 0, 2), (1, 0, 3, 2)]
+    assert list(rounds[1].shares()) == [(0, 0, 0, 4), (1, 0, 4, 3)]
 
 
 def test_localizer():
@@ -233,3 +234,15 @@ def test_fill():
     # Tiles take as long as before, of which a port brings one vector per cycle.
     assert fill(TWO, [sequence, product], 0.125).multipliers == 30 * 4 * 8 / (128 * 16)
     assert fill(TWO, [], 1.0).multipliers == 0
+
+
+def test_parts_of_rows_share_tiles(monkeypatch):
+    """Parts of a product of a single tile load it once."""
+    names = ("key", "value", "query", "attention_output", "intermediate", "attention_norm")
+    monkeypatch.setattr(parts, "MOST_PARTS_OF_CLUSTERS", dict.fromkeys(names, 2))
+    program = run(TWO, [64], layers=2)
+    products = [c for c in program.commands if c.opcode == Opcode.MATMUL]
+    assert sum(c["reuse_tile"] for c in products) == sum(c["keep_tile"] for c in products) >= 10
+    n, kept = next((n, c) for n, c in enumerate(program.commands) if c["keep_tile"])
+    with pytest.raises(ProgramError, match="must reuse a tile if the one before has kept it"):
+        rerun(program, n, Command(opcode=kept.opcode, fields={**kept.fields, "keep_tile": 0}))

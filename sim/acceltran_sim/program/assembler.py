@@ -7,6 +7,7 @@ and in ``r`` for the rows of a product only, and ``signal=semaphore`` for the se
 """
 
 from collections.abc import Iterable
+from dataclasses import asdict
 
 from acceltran.arch.commands import BODIES, COMMAND_BYTES, HEADER, WAITS, Opcode
 from acceltran_sim.errors import InputError
@@ -23,7 +24,7 @@ def format_command(command: Command) -> str:
     canonical = {
         f"wait{n}_{part}": value
         for n, wait in enumerate(waits)
-        for part, value in (("enable", 1), *wait._asdict().items())
+        for part, value in (("enable", 1), *asdict(wait).items())
         if value
     }
     names = [name for name in fields if name.startswith("wait")]

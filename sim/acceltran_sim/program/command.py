@@ -3,7 +3,6 @@
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from acceltran.arch.commands import WAITS, Opcode, decode, encode
 
@@ -33,7 +32,8 @@ QUEUES = {
 }
 
 
-class Wait(NamedTuple):
+@dataclass(frozen=True)
+class Wait:
     """A command starts when the semaphore has counted so many signals."""
 
     semaphore: int

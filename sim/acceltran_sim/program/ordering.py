@@ -64,22 +64,22 @@ class OrderChecker:
         if queue is not None and self._starts[queue]:
             known = self._starts[queue][-1].copy()
         early = self._early if queue == Queue.PRODUCT else known
-        for semaphore, count, everywhere, rows in command.waits:
-            signals = self._signals[semaphore]
-            behind = (len(signals) - count) % MODULUS
+        for wait in command.waits:
+            signals = self._signals[wait.semaphore]
+            behind = (len(signals) - wait.count) % MODULUS
             if behind >= MODULUS // 2:
                 raise ProgramError(
-                    f"A wait must be met by earlier commands: semaphore {semaphore} has counted"
-                    f" {len(signals)}, not {count}"
+                    f"A wait must be met by earlier commands: semaphore {wait.semaphore} has"
+                    f" counted {len(signals)}, not {wait.count}"
                 )
             if len(signals) > behind:
                 other, number = signals[len(signals) - behind - 1]
                 gain = self._starts[other][number - 1].copy()
                 gain[OWN, other] = max(gain[OWN, other], number)
-                if everywhere or not (in_clusters and other.in_clusters):
+                if wait.everywhere or not (in_clusters and other.in_clusters):
                     gain[EVERYWHERE] = gain[OWN]
                 known = np.maximum(known, gain)
-                if not rows or queue != Queue.PRODUCT:
+                if not wait.rows or queue != Queue.PRODUCT:
                     early = np.maximum(early, gain)
         self._known = known
         self._reads_early = early

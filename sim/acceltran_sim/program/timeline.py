@@ -1,6 +1,7 @@
 """Ordering commands of different queues by semaphores."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +9,8 @@ import numpy.typing as npt
 from acceltran.arch.commands import SEMAPHORE_COUNT_BITS, THRESHOLDS, WAITS, Opcode
 from acceltran.arch.config import AcceleratorConfig
 from acceltran_sim.program.command import Command, Queue
-from acceltran_sim.program.footprint import footprint
+from acceltran_sim.program.footprint import Access, footprint
+from acceltran_sim.program.tile_reuse import edge_tiles
 
 __all__ = ["Timeline"]
 
@@ -23,6 +25,16 @@ STAGES = START, ROWS = range(2)
 Numbers = npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class _LastTile:
+    """The last tile of a product, and the command by which each of its operands was written."""
+
+    index: int
+    command: Command
+    tile: tuple[int, ...]
+    written: list[int]
+
+
 class Timeline:
     """A program under construction: each command gets the waits that its operands ask for.
 
@@ -33,7 +45,8 @@ class Timeline:
 
     All clusters run the same commands on their own buffers, so one buffer stands for all. A command
     waits for its own cluster, but for all of them where one writes to others' buffers. There, tiles
-    and biases of a product do not wait for what only its rows need.
+    and biases of a product do not wait for what only its rows need, and a product that begins with
+    the last tile of the one before does not load it.
 
     Parameters
     ----------
@@ -62,6 +75,7 @@ class Timeline:
         self._known = np.zeros((queues, scopes, queues), dtype=np.int64)
         # What tiles of the next product know.
         self._tiles_known = np.zeros((scopes, queues), dtype=np.int64)
+        self._last_tile: _LastTile | None = None
         # By queue and command: what was known to be complete when it started.
         nothing = np.zeros((scopes, queues), dtype=np.int64)
         self._history: list[list[Numbers]] = [[nothing] for _ in Queue]
@@ -78,10 +92,13 @@ class Timeline:
                 command = self._with_waits(command, [need, nothing], [nothing, nothing])[0]
             elif command.opcode == Opcode.SEQUENCE:
                 self._group = 1 << command["span"]
+                if self._last_tile and self._last_tile.command["own_keys"]:
+                    self._last_tile = None
             self.commands.append(command)
             return
         accesses = footprint(command, self._config, self._group)
         product = queue == Queue.PRODUCT
+        several = self._config.array.clusters > 1
         needs = [np.zeros_like(self._known[queue]) for _ in STAGES]
         for access in accesses:
             before = self._writers[access.buffer][..., access.vectors].max(axis=2, initial=0)
@@ -92,7 +109,6 @@ class Timeline:
                     before[EVERYWHERE] = before.max(axis=0)
                 if not product:
                     before[:, queue] = 0
-            several = self._config.array.clusters > 1
             stage = ROWS if product and several and not access.early else START
             needs[stage] = np.maximum(needs[stage], before)
         known = [self._tiles_known if product else self._known[queue], self._known[queue]]
@@ -111,7 +127,27 @@ class Timeline:
         if command.opcode in (Opcode.MATMUL, Opcode.SOFTMAX, Opcode.LAYERNORM):
             self._threshold_users[queue, command["threshold"]] = self._count[queue]
         fields = {**command.fields, "signal_enable": 1, "signal": int(queue)}
+        if product and several:
+            early = [access for access in accesses if access.early]
+            fields["reuse_tile"] = int(self._reuses_tile(command, early))
         self.commands.append(Command(opcode=command.opcode, fields=fields))
+
+    def _reuses_tile(self, command: Command, operands: Sequence[Access]) -> bool:
+        """Whether a product begins with the last tile of the one before, which then keeps it."""
+        before = self._last_tile
+        written = [
+            int(self._writers[access.buffer][..., access.vectors].max(initial=0))
+            for access in operands
+        ]
+        first, last = edge_tiles(self._config, command)
+        self._last_tile = _LastTile(len(self.commands), command, last, written)
+        if before is None or (before.tile, before.written) != (first, written):
+            return False
+        kept = self.commands[before.index]
+        self.commands[before.index] = Command(
+            opcode=kept.opcode, fields={**kept.fields, "keep_tile": 1}
+        )
+        return True
 
     def _with_waits(
         self, command: Command, needs: Sequence[Numbers], known: Sequence[Numbers]
