@@ -1,6 +1,7 @@
 """What a group of batch elements goes through, as steps of a program."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from acceltran.arch.activation import Activation
 from acceltran.arch.commands import THRESHOLDS, Opcode, OperandSource
@@ -99,7 +100,7 @@ class EncoderSteps:
     def _parts(self, layout: GroupLayout, operation: str) -> list[Part]:
         return list(parts_of(self.config, layout, operation))
 
-    def _own(self, part: Part) -> dict[str, int]:
+    def _own(self, part: Part) -> dict[str, Any]:
         """Fields of a command whose rows are those of ``part``."""
         return {"own_rows": 1, "first_row": part.first_row} if self._several else {}
 
@@ -285,7 +286,7 @@ class EncoderSteps:
         part, head = item
         shape, keys = self.shape, layout.rounds[part.round].keys
         stride, column = shape.attention_stride, head * shape.head_blocks
-        own, own_keys = self._own(part), {"own_keys": 1} if self._several else {}
+        own, own_keys = self._own(part), int(self._several)
         self._enter(layout, part)
         self._product(
             Product(
@@ -303,8 +304,8 @@ class EncoderSteps:
                 rows=part.rows,
                 shift=layer.score_shift,
                 threshold=NO_THRESHOLD,
+                own_keys=own_keys,
                 **own,
-                **own_keys,
             )
         )
         self._add(
@@ -320,7 +321,7 @@ class EncoderSteps:
             shift=layer.softmax_shift,
             threshold=entries["probabilities"],
             **own,
-            **own_keys,
+            own_keys=own_keys,
         )
 
     def _context(
@@ -334,6 +335,7 @@ class EncoderSteps:
         part, head = item
         shape, keys = self.shape, layout.rounds[part.round].keys
         stride, column = shape.attention_stride, head * shape.head_blocks
+        own_keys = int(self._several)
         self._enter(layout, part)
         self._product(
             Product(
@@ -351,8 +353,8 @@ class EncoderSteps:
                 rows=part.rows,
                 shift=layer.context_shift,
                 threshold=entries["context"],
+                own_keys=own_keys,
                 **self._own(part),
-                **({"own_keys": 1} if self._several else {}),
             )
         )
 

@@ -12,9 +12,11 @@ __all__ = ["Part", "part_of", "parts_of", "product_blocks"]
 
 MOST_PARTS, LEAST_PART = 8, 16
 """Parts that rows are cut into, and rows that each of them has at least."""
+PASS_WORDS = 2
+"""Words of columns that parts of rows of several clusters work on at a time."""
 MOST_PARTS_OF_CLUSTERS: Mapping[str, int] = {}
 """The same by operation for each round of several clusters, 1 by default: every part of a product
-loads all of its tiles, and they have few rows.
+loads its tiles, unless it has but one, and they have few rows.
 """
 
 
@@ -65,6 +67,10 @@ def product_blocks(
     tiles are loaded in between.
     """
     unit = config.lanes * config.array.pes_per_cluster
+    several = config.array.clusters > 1
+    if several:
+        # A part begins with the tile that the one before has ended with.
+        unit = PASS_WORDS * config.array.pes_per_cluster
     total = pieces[-1].first + pieces[-1].columns
     last = (total - 1) // unit * unit
     whole = [
@@ -75,9 +81,11 @@ def product_blocks(
     for piece in pieces:
         end = piece.first + piece.columns
         inside = {cut for cut in (unit, last) if piece.first < cut < end}
+        if several and piece.matrix_rows * 2 <= config.datapath.tile_rows:
+            inside = set(range(piece.first + unit, end, unit))
         cuts = sorted({piece.first, end} | (inside if len(parts) > len(whole) else set()))
         for start, stop in pairwise(cuts):
-            at_edge = start < unit or stop > last
+            at_edge = start < unit or stop > last or several
             for part in parts if at_edge else whole:
                 yield piece, start - piece.first, stop - start, part
 
