@@ -5,7 +5,9 @@ import pytest
 
 from acceltran.arch.fixed_point import FixedPoint
 from acceltran.arch.softmax_format import SoftmaxFormat, softmax_constant
-from acceltran_sim.golden.softmax import softmax
+from acceltran_sim.golden.dynatran import prune
+from acceltran_sim.golden.pruning_boundary import pruning_boundary
+from acceltran_sim.golden.softmax import probability, softmax
 
 FORMATS = [FixedPoint(int_bits=4, frac_bits=bits) for bits in (8, 12, 16)]
 Q4_16 = FORMATS[2]
@@ -115,6 +117,38 @@ def test_masked_keys_do_not_matter():
     )
     assert (first == second).all()
     assert (first[np.arange(32) >= keys[:, np.newaxis]] == 0).all()
+
+
+@pytest.mark.parametrize("int_bits", [1, 4])
+@pytest.mark.parametrize("frac_bits", [8, 12, 16])
+def test_boundary_of_pruning(frac_bits, int_bits):
+    """What is at or above the boundary is what is kept, for every threshold and logarithm.
+
+    Probabilities grow with their logarithms, over all octaves: so it is enough to look on both
+    sides of each boundary. Those of the small format are compared one by one as well.
+    """
+    fmt = FixedPoint(int_bits=int_bits, frac_bits=frac_bits)
+    octave = np.arange(1 << SoftmaxFormat.of(fmt).logit_frac_bits, dtype=np.int64)
+    octaves = [octave + n * len(octave) for n in range(-frac_bits - 3, 1)]
+    p = [probability(u, fmt=fmt) for u in octaves]
+    assert all((np.diff(part) >= 0).all() for part in p)
+    assert all(low[-1] <= high[0] for low, high in zip(p, p[1:], strict=False))
+    assert p[0][-1] == 0
+
+    thresholds = np.arange(1 << fmt.width if frac_bits == 8 else (2 << frac_bits), dtype=np.int64)
+    boundary = pruning_boundary(thresholds, fmt=fmt)
+    highest = SoftmaxFormat.of(fmt).highest_probability
+    reached, beyond = boundary[: highest + 1], boundary[highest + 1 :]
+    assert (beyond == len(octave)).all()
+    for distance in (0, 1, 2):
+        above = probability(reached + distance, fmt=fmt)
+        below = probability(reached - 1 - distance, fmt=fmt)
+        assert (above >= np.maximum(thresholds[: highest + 1], 1)).all()
+        assert (below < np.maximum(thresholds[: highest + 1], 1)).all()
+    if frac_bits == 8:
+        u, p = np.concatenate(octaves), np.concatenate(p)
+        for threshold in thresholds[: highest + 3]:
+            assert ((u >= boundary[threshold]) == prune(p, threshold)[1]).all()
 
 
 @pytest.mark.parametrize("fmt", FORMATS, ids=lambda fmt: f"q4.{fmt.frac_bits}")
