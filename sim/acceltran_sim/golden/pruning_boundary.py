@@ -10,9 +10,7 @@ from acceltran_sim.golden.function_unit import evaluate
 __all__ = ["pruning_boundary"]
 
 
-def pruning_boundary(
-    threshold: npt.NDArray[np.int64], *, fmt: FixedPoint
-) -> npt.NDArray[np.int64]:
+def pruning_boundary(threshold: npt.NDArray[np.int64], *, fmt: FixedPoint) -> npt.NDArray[np.int64]:
     """Least logarithm of a probability that is at least ``threshold`` and not 0.
 
     A probability grows with its logarithm, so these are just the ones that ``prune`` keeps. The
