@@ -34,8 +34,10 @@ class Cluster(SharedComponent):
 
     Each of up to ``streams`` row streamers sends the effectual elements of a row of A, one per
     cycle, to its share of the lanes of every PE. Column vector d of a row of C is computed by PE
-    ``d % pes_per_cluster`` and written by it. Tiles of B are loaded ahead by each PE's own loader;
-    rows of the next product begin while results of the one before are under way.
+    ``d % pes_per_cluster`` and written by it. Tiles of B are loaded ahead by ``tile_ports`` loaders
+    of each PE: number ``port * pes_per_cluster + pe`` takes each word of a pass that is ``port``
+    modulo ``tile_ports``. Rows of the next product begin while results of the one before are under
+    way.
 
     Source: S. Tuli and N. K. Jha, "AccelTran", IEEE TCAD 2023.
     Golden model: ``acceltran_sim.golden.product.product``, ``acceltran_sim.golden.epilogue``.
@@ -44,18 +46,22 @@ class Cluster(SharedComponent):
     ----------
     config : AcceleratorConfig
         Of the machine.
+    weight_latency : int
+        Cycles that an answer at ``weights`` may come later than ``VectorBuffer`` gives it.
 
     Members
     -------
     orders : ``In(stream.Signature(ProductOrder(fmt)))``
-        Products, in order. Their operands are complete when an order is given; a product may
-        begin to write before those before it are done.
+        Products, in order. B and bias are complete when an order is given, A is when its rows are
+        ready; a product may begin to write before those before it are done.
+    rows_ready, rows_taken : ``In(1)``, ``Out(1)``
+        See ``ProductSequencer``.
     done : ``Out(1)``
         Strobe: the oldest product that is not done has written all its results.
-    weights : ``In(ReadPort(fmt, tile)).array(pes_per_cluster)``
-        Of the weight buffer: tiles and biases of each PE.
-    tiles : ``In(ReadPort(fmt, tile)).array(pes_per_cluster)``
-        Of the activation buffer: tiles of each PE.
+    weights : ``In(ReadPort(fmt, tile)).array(pes_per_cluster * tile_ports)``
+        Of the weight buffer: tiles and biases of each loader.
+    tiles : ``In(ReadPort(fmt, tile)).array(pes_per_cluster * tile_ports)``
+        Of the activation buffer: tiles of each loader.
     masks, values : ``In(MaskReadPort(tile)).array(streams)``, ``In(ReadPort(fmt, tile)).array``
         Of the activation buffer: rows of each stream.
     writes : ``Out(stream.Signature(BufferWrite(fmt, tile))).array(pes_per_cluster)``
@@ -83,6 +89,8 @@ class Cluster(SharedComponent):
     """
 
     orders: stream.Interface
+    rows_ready: Signal
+    rows_taken: Signal
     done: Signal
     weights: list[Any]
     tiles: list[Any]
@@ -102,19 +110,22 @@ class Cluster(SharedComponent):
     out_of_range: Signal
     out_of_range_command: Signal
 
-    def __init__(self, *, config: AcceleratorConfig):
+    def __init__(self, *, config: AcceleratorConfig, weight_latency: int = 0):
         if not isinstance(config, AcceleratorConfig):
             raise TypeError(f"Configuration must be an AcceleratorConfig, not {config!r}")
         self.config = config
+        self.weight_latency = weight_latency
         fmt, tile = config.fmt, config.datapath.tile
         pes, lanes = config.array.pes_per_cluster, config.array.lanes
-        streams = config.array.streams
+        streams, loaders = config.array.streams, pes * config.tile_ports
         accounts = {name: Out(range(pes * lanes + 1)) for name in ("busy", *LANE_CAUSES)}
         super().__init__({
             "orders": In(stream.Signature(ProductOrder(fmt))),
+            "rows_ready": In(1),
+            "rows_taken": Out(1),
             "done": Out(1),
-            "weights": In(ReadPort(fmt, tile)).array(pes),
-            "tiles": In(ReadPort(fmt, tile)).array(pes),
+            "weights": In(ReadPort(fmt, tile)).array(loaders),
+            "tiles": In(ReadPort(fmt, tile)).array(loaders),
             "masks": In(MaskReadPort(tile)).array(streams),
             "values": In(ReadPort(fmt, tile)).array(streams),
             "writes": Out(stream.Signature(BufferWrite(fmt, tile))).array(pes),
@@ -148,7 +159,8 @@ class Cluster(SharedComponent):
             lanes=array.lanes,
             streams=streams,
             pes=pes,
-            activation_depth=config.activation_vectors,
+            loaders=pes * config.tile_ports,
+            activation_depth=config.cluster_vectors,
         )
         loaders = self._add_loaders(m, sequencer)
         self._add_orders(m, loaders, sequencer)
@@ -161,6 +173,7 @@ class Cluster(SharedComponent):
                 lanes=array.lanes,
                 streams=streams,
                 pes=pes,
+                ports=config.tile_ports,
             )
             for _ in range(pes)
         ]
@@ -171,10 +184,12 @@ class Cluster(SharedComponent):
             sequencer.draining.eq(reduce(or_, (pe.draining for pe in elements))),
             sequencer.pending.eq(reduce(or_, (pe.pending for pe in elements))),
         ]
-        for number, (pe, loader) in enumerate(zip(elements, loaders, strict=True)):
+        for number, loader in enumerate(loaders):
+            port, pe = divmod(number, pes)
+            connect(m, loader.tile_write, elements[pe].tile_write[port])
+            connect(m, loader.bias_write, elements[pe].bias_write[port])
+        for number, pe in enumerate(elements):
             m.submodules[f"pe{number}"] = pe
-            connect(m, loader.tile_write, pe.tile_write)
-            connect(m, loader.bias_write, pe.bias_write)
             connect(m, pe.o, flipped(self.writes[number]))
             m.d.comb += [pe.index.eq(number), pe.context.eq(sequencer.context)]
             for context in range(CONTEXTS):
@@ -184,7 +199,12 @@ class Cluster(SharedComponent):
                     pe.parameters[context].eq(sequencer.parameters[context]),
                 ]
 
-        m.d.comb += [self.done.eq(sequencer.done), self.overflow.eq(sequencer.overflow)]
+        m.d.comb += [
+            sequencer.rows_ready.eq(self.rows_ready),
+            self.rows_taken.eq(sequencer.rows_taken),
+            self.done.eq(sequencer.done),
+            self.overflow.eq(sequencer.overflow),
+        ]
         for name in ("issued", "effectual_products", "saturated"):
             total = reduced(m, [getattr(pe, name) for pe in elements], add, name=name)
             m.d.comb += getattr(self, name).eq(total)
@@ -202,25 +222,29 @@ class Cluster(SharedComponent):
 
     def _add_loaders(self, m: Module, sequencer: ProductSequencer) -> list[TileLoader]:
         config, array, datapath = self.config, self.config.array, self.config.datapath
+        pes = array.pes_per_cluster
         loaders = [
             TileLoader(
                 fmt=config.fmt,
                 tile=datapath.tile,
-                banks=array.pes_per_cluster,
+                banks=pes,
+                ports=config.tile_ports,
                 lanes=array.lanes,
                 streams=array.streams,
                 tile_rows=datapath.tile_rows,
                 weight_depth=config.weight_vectors,
-                activation_depth=config.activation_vectors,
+                activation_depth=config.cluster_vectors,
+                weight_latency=self.weight_latency,
             )
-            for _ in range(array.pes_per_cluster)
+            for _ in range(pes * config.tile_ports)
         ]
         for number, loader in enumerate(loaders):
             m.submodules[f"loader{number}"] = loader
             connect(m, loader.weights, flipped(self.weights[number]))
             connect(m, loader.activations, flipped(self.tiles[number]))
             m.d.comb += [
-                loader.index.eq(number),
+                loader.index.eq(number % pes),
+                loader.port.eq(number // pes),
                 loader.release.eq(sequencer.release),
                 sequencer.loaded[number].eq(loader.loaded),
             ]
@@ -314,7 +338,7 @@ class Cluster(SharedComponent):
             accounts.working.eq(sequencer.working),
             accounts.waits_for_tile.eq(sequencer.waits_for_tile),
             accounts.waits_for_results.eq(sequencer.waits_for_results),
-            accounts.waits_for_semaphore.eq(self.waits_for_semaphore),
+            accounts.waits_for_semaphore.eq(self.waits_for_semaphore | sequencer.waits_for_rows),
             *(getattr(accounts, name).eq(value) for name, value in vars(scalars).items()),
             *(
                 getattr(self.lanes, name).eq(getattr(accounts, name))

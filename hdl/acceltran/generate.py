@@ -27,8 +27,6 @@ TOP = "acceltran"
 def check_supported(config: AcceleratorConfig) -> None:
     """Raise ConfigError for a legal machine that this version cannot build yet."""
     rules: tuple[tuple[str, int, int], ...] = (
-        ("array.pes / array.pes_per_cluster", config.array.clusters, 1),
-        ("memory.axi_masters", config.memory.axi_masters, 1),
         ("datapath.multipliers", config.datapath.multipliers, config.datapath.tile),
     )
     for name, value, supported in rules:

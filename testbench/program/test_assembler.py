@@ -35,9 +35,9 @@ def test_round_trip(opcode, density):
 
 
 def test_text():
-    text = "LOAD after=2:7,0:65535 signal=0 dram_address=0x1000 vectors=6 row_vectors=3"
+    text = "LOAD after=2:7*,0:65535 signal=0 dram_address=0x1000 vectors=6 row_vectors=3"
     [command] = assemble(f"# a comment\n\n  {text}  # another\n")
-    assert command.waits == [(2, 7), (0, 65535)] and command.signal == 0
+    assert command.waits == [(2, 7, True), (0, 65535, False)] and command.signal == 0
     assert command["vectors"] == 6 and command["base"] == 0
     assert format_command(command) == text
     assert assemble("END\n") == [Command(opcode=Opcode.END)]
@@ -50,7 +50,7 @@ def test_text():
             "JUMP",
             (
                 "opcode must be one of LOAD, STORE, MATMUL, SOFTMAX, LAYERNORM, THRESHOLD, END,"
-                " not JUMP"
+                " SEQUENCE, not JUMP"
             ),
         ),
         ("LOAD base", "a field must be name=value, not base"),

@@ -183,7 +183,7 @@ def follow(checker, commands, config):
         checker.start(command)
         if command.opcode == Opcode.THRESHOLD:
             checker.set_threshold(command["index"])
-        for access in footprint(command, config.datapath.tile):
+        for access in footprint(command, config):
             (checker.write if access.write else checker.read)(access.buffer, access.vectors)
         if command.opcode in (Opcode.MATMUL, Opcode.SOFTMAX, Opcode.LAYERNORM):
             checker.use_threshold(command["threshold"])

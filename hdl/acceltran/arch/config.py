@@ -214,6 +214,23 @@ class AcceleratorConfig:
         return 2 * self.array.pes_per_cluster
 
     @property
+    def cluster_vectors(self) -> int:
+        """Vectors that the activation buffer of a cluster holds."""
+        return self.activation_vectors // self.array.clusters
+
+    @property
+    def cluster_address_bits(self) -> int:
+        """Bits of an address in a cluster's activation buffer; the bits above are the cluster."""
+        return (self.cluster_vectors - 1).bit_length()
+
+    @property
+    def tile_ports(self) -> int:
+        """Vectors of tiles that a PE takes per cycle. Clusters that share the machine have few rows
+        each to use a tile for, and load at twice the rate.
+        """
+        return 2 if self.array.clusters > 1 and self.array.lanes % 2 == 0 else 1
+
+    @property
     def weight_vectors(self) -> int:
         """Vectors that the weight buffer holds, the same in each bank."""
         banks = self.weight_banks
@@ -230,8 +247,8 @@ class AcceleratorConfig:
 
     @property
     def weight_banks(self) -> int:
-        """Banks of the weight buffer: one for each PE of a cluster."""
-        return self.array.pes_per_cluster
+        """Banks of the weight buffer: one for each tile port of a cluster's PEs."""
+        return self.array.pes_per_cluster * self.tile_ports
 
     @property
     def mask_kib_needed(self) -> int:

@@ -98,7 +98,6 @@ def _build(
     }
     check_limits(config, sequence=sequence, **sizes)
     shape = Shape.of(config, **sizes)
-    capacity = config.activation_vectors // config.array.clusters
 
     image = Image(base)
     rows = [tuple(int(length) for length in lengths[part]) for _, part in parts]
@@ -109,10 +108,11 @@ def _build(
         )
         for (_, part), valid in zip(parts, rows, strict=True)
     ]
-    groups = [group_elements(shape, valid, capacity) for valid in rows]
+    groups = [group_elements(config, shape, valid) for valid in rows]
     inputs = [image.append(pack_vectors(part, config)) for part in vectors]
+    first_operation = EncoderSteps(config, shape, order).first_operation
     layers = [
-        layer_pieces(config, shape, layer, first=n == 0)
+        layer_pieces(config, shape, layer, first="" if n else first_operation)
         for n, layer in enumerate(_ordered(config, encoder))
     ]
     names = {piece: name for pieces in layers for name, cut in pieces.items() for piece in cut}
@@ -129,7 +129,8 @@ def _build(
             builder.add_group(
                 layout, _ordered(config, encoder), layers, inputs[n] + offset, outputs[n] + offset
             )
-            offset += layout.rows * shape.hidden_blocks * config.vector_bytes
+            valid = sum(sum(part.lengths) for part in layout.rounds)
+            offset += valid * shape.hidden_blocks * config.vector_bytes
         commands = tuple(emit(config, builder.steps, addresses))
         programs.append((commands, image.append(encode_program(commands))))
     content = image.content()
