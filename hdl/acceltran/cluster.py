@@ -116,8 +116,8 @@ class Cluster(SharedComponent):
         self.config = config
         self.weight_latency = weight_latency
         fmt, tile = config.fmt, config.datapath.tile
-        pes, lanes = config.array.pes_per_cluster, config.array.lanes
-        streams, loaders = config.array.streams, pes * config.tile_ports
+        pes, lanes = config.array.pes_per_cluster, config.lanes
+        streams, loaders = config.streams, pes * config.tile_ports
         accounts = {name: Out(range(pes * lanes + 1)) for name in ("busy", *LANE_CAUSES)}
         super().__init__({
             "orders": In(stream.Signature(ProductOrder(fmt))),
@@ -147,7 +147,7 @@ class Cluster(SharedComponent):
         m = Module()
         config = self.config
         fmt, datapath, array = config.fmt, config.datapath, config.array
-        pes, streams = array.pes_per_cluster, array.streams
+        pes, streams = array.pes_per_cluster, config.streams
         rows = {
             "fmt": fmt,
             "tile": datapath.tile,
@@ -156,7 +156,7 @@ class Cluster(SharedComponent):
         }
         m.submodules.sequencer = sequencer = ProductSequencer(
             **rows,
-            lanes=array.lanes,
+            lanes=config.lanes,
             streams=streams,
             pes=pes,
             loaders=pes * config.tile_ports,
@@ -170,7 +170,8 @@ class Cluster(SharedComponent):
                 inner=config.limits.inner,
                 lane=datapath.lane,
                 weight_window=datapath.weight_window,
-                lanes=array.lanes,
+                multipliers=config.lane_multipliers,
+                lanes=config.lanes,
                 streams=streams,
                 pes=pes,
                 ports=config.tile_ports,
@@ -229,8 +230,8 @@ class Cluster(SharedComponent):
                 tile=datapath.tile,
                 banks=pes,
                 ports=config.tile_ports,
-                lanes=array.lanes,
-                streams=array.streams,
+                lanes=config.lanes,
+                streams=config.streams,
                 tile_rows=datapath.tile_rows,
                 weight_depth=config.weight_vectors,
                 activation_depth=config.cluster_vectors,
@@ -248,6 +249,8 @@ class Cluster(SharedComponent):
                 loader.release.eq(sequencer.release),
                 sequencer.loaded[number].eq(loader.loaded),
             ]
+        for pe in range(pes):
+            self._settle(m, pe, loaders[pe::pes])
         readers = [sequencer, *loaders]
         m.d.comb += [
             # All loaders walk the same tiles.
@@ -260,6 +263,23 @@ class Cluster(SharedComponent):
                 m.d.comb += self.out_of_range_command.eq(reader.out_of_range_command)
         return loaders
 
+    def _settle(self, m: Module, pe: int, loaders: list[TileLoader]) -> None:
+        """Tell each loader of a PE whether the others have loaded what it has begun."""
+        begun, loaded = (
+            [Signal(2, name=f"pe{pe}_{what}{port}") for port in range(len(loaders))]
+            for what in ("begun", "loaded")
+        )
+        for port, loader in enumerate(loaders):
+            m.d.sync += [
+                begun[port].eq(begun[port] + loader.began),
+                loaded[port].eq(loaded[port] + loader.loaded),
+            ]
+            # Others are at most one tile ahead and two behind.
+            ahead = [
+                (others - begun[port])[:2] for other, others in enumerate(loaded) if other != port
+            ]
+            m.d.comb += loader.settled.eq(~Cat(count[1] for count in ahead).any())
+
     def _add_streams(
         self,
         m: Module,
@@ -268,7 +288,7 @@ class Cluster(SharedComponent):
         rows: dict[str, Any],
     ) -> "_Streams":
         """Jobs to the streamers, their scalars to all PEs, finished rows to the drains."""
-        streams, window = self.config.array.streams, self.config.datapath.weight_window
+        streams, window = self.config.streams, self.config.datapath.weight_window
         job: Any = sequencer.jobs.payload
         seen = _Streams(streams)
         accepted, skipped = Signal(streams), Signal(streams)
@@ -320,12 +340,14 @@ class Cluster(SharedComponent):
         return seen
 
     def _add_accounts(self, m: Module, sequencer: ProductSequencer, scalars: "_Streams") -> None:
-        array = self.config.array
+        config, datapath = self.config, self.config.datapath
         m.submodules.accounts = accounts = LaneAccounts(
-            lanes=array.lanes,
-            streams=array.streams,
-            pes=array.pes_per_cluster,
-            lanes_hold_scalars=self.config.datapath.weight_window > 0,
+            lanes=config.lanes,
+            streams=config.streams,
+            pes=config.array.pes_per_cluster,
+            lanes_hold_scalars=(
+                datapath.weight_window > 0 or config.lane_multipliers < datapath.tile
+            ),
         )
         enabled = [Signal.like(accounts.enabled, name=f"enabled{c}") for c in range(CONTEXTS)]
         for context, count in enumerate(enabled):

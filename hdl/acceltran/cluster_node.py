@@ -23,6 +23,7 @@ from acceltran.control.vector_command import VectorCommand
 from acceltran.control.vector_engine import VectorEngine
 from acceltran.control.wait_gate import WaitGate
 from acceltran.counter_limits import VECTOR_READERS, node_limits
+from acceltran.distribution.read_combiner import ReadCombiner
 from acceltran.library import SharedComponent
 from acceltran.memory.ports import BufferWrite, ReadPort
 from acceltran.memory.queue import Queue
@@ -157,7 +158,9 @@ class ClusterNode(SharedComponent):
             ),
             "vector": CommandQueue(body_width=VectorCommand().size, threshold_width=fmt.width),
         }
-        m.submodules.cluster = cluster = Cluster(config=config)
+        m.submodules.cluster = cluster = Cluster(
+            config=config, weight_latency=ReadCombiner.latency(array.clusters)
+        )
         m.submodules.vector_engine = vector = VectorEngine(
             fmt=fmt,
             tile=tile,
@@ -173,8 +176,8 @@ class ClusterNode(SharedComponent):
             depth=config.cluster_vectors,
             banks=config.activation_banks,
             spread=True,
-            readers=1 + len(cluster.tiles) + array.streams + VECTOR_READERS,
-            mask_readers=array.streams,
+            readers=1 + len(cluster.tiles) + config.streams + VECTOR_READERS,
+            mask_readers=config.streams,
             writers=len(self.receives) + 1 + pes + len(vector.writes),
             urgent=len(self.receives),
         )
@@ -306,7 +309,7 @@ class ClusterNode(SharedComponent):
 
         # Ports of the activation buffer: readers, mask readers, writers. Tiles and rows are
         # watched where they are asked for.
-        streams = self.config.array.streams
+        streams = self.config.streams
         ports = iter(activations.out_of_range)
         store, _, vector_reads, _, received, load, results, vector_writes = (
             Cat(islice(ports, count)).any()
@@ -344,16 +347,16 @@ class ClusterNode(SharedComponent):
     def _count(
         self, m: Module, queues: dict[str, CommandQueue], cluster: Cluster, vector, activations
     ) -> None:
-        datapath, array = self.config.datapath, self.config.array
+        config, datapath = self.config, self.config.datapath
         # With a weight window, a multiplier issues nothing but products of two non-zero factors.
-        multipliers = cluster.issued * datapath.multipliers
+        multipliers = cluster.issued * config.lane_multipliers
         lanes = {
             "busy_lanes": cluster.lanes.busy,
             **{f"stall_{cause}": getattr(cluster.lanes, cause) for cause in LANE_CAUSES},
         }
         counts: dict[str, Any] = {
             **lanes,
-            "idle_lanes": array.pes_per_cluster * array.lanes - sum(lanes.values()),
+            "idle_lanes": config.array.pes_per_cluster * config.lanes - sum(lanes.values()),
             "multiplier_cycles": (
                 cluster.effectual_products if datapath.weight_window else multipliers
             ),

@@ -141,7 +141,7 @@ class Core(SharedComponent):
             sequence=config.limits.sequence,
             hidden=config.limits.hidden,
             banks=config.array.pes_per_cluster,
-            streams=config.array.streams,
+            streams=config.streams,
             clusters=clusters,
         )
         m.submodules.scheduler = scheduler = Scheduler(fmt=fmt)

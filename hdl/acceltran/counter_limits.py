@@ -12,11 +12,11 @@ VECTOR_READERS = 3
 def node_limits(config: AcceleratorConfig) -> dict[str, int]:
     """Largest increment of each counter that a cluster has a part in."""
     array, tile = config.array, config.datapath.tile
-    pes, streams = array.pes_per_cluster, array.streams
-    lanes = pes * array.lanes
+    pes, streams = array.pes_per_cluster, config.streams
+    lanes = pes * config.lanes
     return {
         **dict.fromkeys(LANE_COUNTERS, lanes),
-        "multiplier_cycles": lanes * config.datapath.multipliers,
+        "multiplier_cycles": lanes * config.lane_multipliers,
         "products_effectual": lanes * tile,
         "activation_reads": 1 + pes * config.tile_ports + streams + VECTOR_READERS,
         "activation_writes": 1 + pes + 2 + (pes if array.clusters > 1 else 0),

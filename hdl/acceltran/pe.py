@@ -53,7 +53,7 @@ class ProcessingElement(SharedComponent):
     ----------
     fmt, tile, inner, tile_rows, partial_sums, multiplier_stages
         As in ``Lane``.
-    lane, weight_window
+    lane, weight_window, multipliers
         As in ``make_lane``.
     lanes : int
         Lanes; at least 1.
@@ -136,6 +136,7 @@ class ProcessingElement(SharedComponent):
         pes: int,
         ports: int,
         weight_window: int = 0,
+        multipliers: int | None = None,
         multiplier_stages: int = 2,
     ):
         if lane not in LANES:
@@ -166,6 +167,7 @@ class ProcessingElement(SharedComponent):
         self.pes = pes
         self.ports = ports
         self.weight_window = weight_window
+        self.multipliers = multipliers
         self.multiplier_stages = multiplier_stages
         scalars = scalar_layout(
             fmt,
@@ -217,6 +219,7 @@ class ProcessingElement(SharedComponent):
         return make_lane(
             lane=self.lane,
             weight_window=self.weight_window,
+            multipliers=self.multipliers,
             fmt=self.fmt,
             tile=self.tile,
             inner=self.inner,

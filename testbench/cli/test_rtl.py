@@ -66,15 +66,6 @@ def test_machine_error(acceltran, rtl, monkeypatch):
     assert not rtl[-1].exists()
 
 
-def test_refuses_machines_that_cannot_be_built_yet(acceltran, rtl):
-    answer = acceltran(*rtl, "--preset", "edge")
-    assert (answer.code, answer.stdout) == (2, "")
-    assert answer.stderr == (
-        "Error: array.pes / array.pes_per_cluster must be 1 in this version, not 16\n"
-    )
-    assert not rtl[-1].exists()
-
-
 def test_classify(acceltran, rtl):
     answer = acceltran("classify", "a fine film")
     assert (answer.code, answer.stderr) == (0, "")

@@ -62,7 +62,7 @@ class ClusterWithBuffers(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        pes, streams = config.array.pes_per_cluster, config.array.streams
+        pes, streams = config.array.pes_per_cluster, config.streams
         m.submodules.cluster = cluster = self._cluster
         loaders = len(cluster.tiles)
         m.submodules.activations = activations = VectorBuffer(

@@ -71,7 +71,7 @@ class Bench:
         self.dut = dut
         self.config = build(parameters()["name"])
         self.fmt, self.tile = self.config.fmt, self.config.datapath.tile
-        self.pes, self.lanes = self.config.array.pes_per_cluster, self.config.array.lanes
+        self.pes, self.lanes = self.config.array.pes_per_cluster, self.config.lanes
         self.rng = np.random.default_rng(cocotb.RANDOM_SEED)
         depth = self.config.cluster_vectors // 2 // self.pes * self.pes
         self.results = depth
@@ -258,7 +258,7 @@ class Bench:
             batches=batches,
             row_tile=draw(1, 2),
             inner_tile=draw(1, 4),
-            streams=1 << draw(0, self.config.array.streams.bit_length() - 1),
+            streams=1 << draw(0, self.config.streams.bit_length() - 1),
             bias_enable=draw(0, 1),
             bias_base=draw(0, 100),
             bias_shift=draw(0, self.fmt.frac_bits),

@@ -174,6 +174,7 @@ class Lanes:
     async def run(self, release_pace):
         dut = self.dut
         dut.release.value = 0
+        dut.settled.value = 1
         releasing = False
         while True:
             await dut.clk.rising_edge

@@ -14,9 +14,9 @@ __all__ = ["StreamFork"]
 class StreamFork(SharedComponent):
     """Deliver every item to every leaf exactly once, in order.
 
-    Each node of the tree holds up to two items, so leaves may be ahead of each other; one that is
-    slow stops only what its nodes cannot hold. Latency is ``latency`` cycles, throughput one item
-    per cycle. One leaf is connected through.
+    Each node of the tree holds up to two items, and a branch may take one before the others do; a
+    leaf that is slow stops only what its nodes cannot hold. Latency is ``latency`` cycles,
+    throughput one item per cycle. One leaf is connected through.
 
     Parameters
     ----------

@@ -76,6 +76,8 @@ class TileLoader(SharedComponent):
         Products.
     release : ``In(1)``
         Strobe: the half that has been full for longest is free again. Both are at first.
+    settled, began : ``In(1)``, ``Out(1)``
+        See ``TileWalker``.
     loaded : ``Out(1)``
         Strobe: one more half is full; the last write left in an earlier cycle.
     tile_write : ``Out(VectorWrite(...))``
@@ -94,6 +96,8 @@ class TileLoader(SharedComponent):
     port: Signal
     command: stream.Interface
     release: Signal
+    settled: Signal
+    began: Signal
     loaded: Signal
     tile_write: Any
     bias_write: Any
@@ -143,6 +147,8 @@ class TileLoader(SharedComponent):
             "port": In(range(ports)),
             "command": In(stream.Signature(ProductCommand())),
             "release": In(1),
+            "settled": In(1),
+            "began": Out(1),
             "loaded": Out(1),
             "tile_write": Out(VectorWrite(fmt, tile=tile, tile_rows=tile_rows, lanes=lanes)),
             "bias_write": Out(BiasWrite(fmt, tile=tile, lanes=lanes)),
@@ -186,6 +192,8 @@ class TileLoader(SharedComponent):
             walker.index.eq(self.index),
             walker.port.eq(self.port),
             walker.release.eq(self.release),
+            walker.settled.eq(self.settled),
+            self.began.eq(walker.began),
             self.tile_load.eq(walker.tile_load),
             self.tile_reuse.eq(walker.tile_reuse),
         ]

@@ -78,6 +78,9 @@ class TileWalker(SharedComponent):
     Tiles that reload go to the two halves in turn, each as soon as its half is free; others are
     dropped.
 
+    Where the lanes are shared among another number of streams than for the tile before, a tile
+    begins only when that one is ``settled``: another port may still write to the same lanes.
+
     Throughput is one item per cycle, but for up to ``TILE_CYCLES`` between tiles.
 
     Parameters
@@ -106,6 +109,10 @@ class TileWalker(SharedComponent):
         have been walked.
     release : ``In(1)``
         Strobe: a half is free again. Both are at first.
+    settled : ``In(1)``
+        All ports of the PE have loaded all tiles that were begun here.
+    began : ``Out(1)``
+        Strobe: another tile is begun.
     items : ``Out(stream.Signature(TileItem(...)))``
         Vectors.
     tile_load, tile_reuse : ``Out(1)``
@@ -118,6 +125,8 @@ class TileWalker(SharedComponent):
     port: Signal
     tiles: stream.Interface
     release: Signal
+    settled: Signal
+    began: Signal
     items: stream.Interface
     tile_load: Signal
     tile_reuse: Signal
@@ -140,6 +149,8 @@ class TileWalker(SharedComponent):
             "port": In(range(ports)),
             "tiles": In(stream.Signature(Tile(lanes))),
             "release": In(1),
+            "settled": In(1),
+            "began": Out(1),
             "items": Out(stream.Signature(self.item)),
             "tile_load": Out(1),
             "tile_reuse": Out(1),
@@ -176,7 +187,7 @@ class TileWalker(SharedComponent):
 
         half = Signal()
         free = Signal(range(HALVES + 1), init=HALVES)
-        begin = Signal()
+        begin, streams = self.began, Signal.like(command.streams)
         m.d.sync += free.eq(free + self.release - begin)
         number = Signal(range(COMMANDS))
         with m.If(self.tiles.valid & self.tiles.ready & tile.last_tile):
@@ -252,9 +263,12 @@ class TileWalker(SharedComponent):
             with m.State("IDLE"):
                 with m.If(self.tiles.valid & ~tile.reload):
                     m.d.comb += [self.tiles.ready.eq(1), self.tile_reuse.eq(1)]
-                with m.Elif(self.tiles.valid & (free != 0)):
+                with m.Elif(
+                    self.tiles.valid & (free != 0) & (self.settled | (command.streams == streams))
+                ):
                     m.d.comb += begin.eq(1)
                     m.d.sync += [
+                        streams.eq(command.streams),
                         column.eq(
                             (Cat(self.index, tile.word) - command.c_first)
                             + (self.port << bank_bits)

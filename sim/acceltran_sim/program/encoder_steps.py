@@ -1,6 +1,6 @@
 """What a group of batch elements goes through, as steps of a program."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from acceltran.arch.activation import Activation
 from acceltran.arch.commands import THRESHOLDS, Opcode, OperandSource
@@ -69,6 +69,10 @@ class EncoderSteps:
         """Load the rows of a group, after ``piece``."""
         commands = list(transfers(self.config, layout, Opcode.LOAD, address))
         self.steps.append(Step(commands=lambda _: commands, piece=piece))
+
+    def load_weights(self, pieces: Iterable[Piece]) -> None:
+        """Load pieces of weights."""
+        self.steps += [Step(commands=lambda _: [], piece=piece) for piece in pieces]
 
     def store(self, layout: GroupLayout, address: int) -> None:
         """Store the rows of a group."""

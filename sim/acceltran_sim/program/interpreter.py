@@ -273,28 +273,28 @@ class Interpreter:
         return second.T if transposed else second
 
     def _check_product(self, c: Command) -> None:
-        datapath, array = self.config.datapath, self.config.array
+        config, datapath = self.config, self.config.datapath
         order = "".join(LOOPS[c[f"order{n}"]] for n in range(len(LOOPS)))
         if sorted(order) != sorted(LOOPS):
             raise ProgramError(f"The order must name each loop once, not {order}")
         for name in ("inner_vectors", "columns", "rows", "batches", "row_tile", "inner_tile"):
             if not c[name]:
                 raise ProgramError(f"{name} must be at least 1")
-        banks = array.pes_per_cluster
+        banks = config.array.pes_per_cluster
         for name in ("c_base", "c_row_stride", "share_stride"):
             if c[name] % banks:
                 raise ProgramError(f"{name} must be a multiple of {banks}")
-        if c["inner_vectors"] * datapath.tile > self.config.limits.inner:
-            raise ProgramError(f"The sum must not be longer than {self.config.limits.inner}")
+        if c["inner_vectors"] * datapath.tile > config.limits.inner:
+            raise ProgramError(f"The sum must not be longer than {config.limits.inner}")
         if c["inner_tile"] * datapath.tile > datapath.tile_rows // 2:
             raise ProgramError(f"A tile must not have more than {datapath.tile_rows // 2} rows")
         words = -(-(c["c_first"] + c["columns"]) // banks) - c["c_first"] // banks
         tiles = {"b": c["batches"], "i": -(-c["rows"] // c["row_tile"])}
-        if c["streams"] not in stream_counts(array.streams):
+        if c["streams"] not in stream_counts(config.streams):
             raise ProgramError(
-                f"streams must be a power of two up to {array.streams}, not {c['streams']}"
+                f"streams must be a power of two up to {config.streams}, not {c['streams']}"
             )
-        tiles["j"] = -(-words // (array.lanes // c["streams"]))
+        tiles["j"] = -(-words // (config.lanes // c["streams"]))
         inside = [tiles[loop] for loop in order[order.index("k") + 1 :]]
         sums = -(-c["row_tile"] // c["streams"]) * int(np.prod(inside))
         if c["inner_vectors"] > c["inner_tile"] and sums > datapath.partial_sums:

@@ -164,30 +164,33 @@ def check_limits(
 
 
 def group_elements(
-    config: AcceleratorConfig, shape: Shape, lengths: Sequence[int]
+    config: AcceleratorConfig, shape: Shape, lengths: Sequence[int], *, at_once: bool = False
 ) -> list[GroupLayout]:
     """Share a batch, in order, among groups of rounds that each fit the activation buffers.
 
     A sequence takes as few clusters as it fits, unless there are more than the batch can use.
-    InputError for an element that does not fit alone.
+    InputError for an element that does not fit alone, or ``at_once`` if there are several groups.
     """
-    capacity = config.cluster_vectors
-    for span in spans(config.array.clusters, len(lengths)):
-        parts = rounds_of(config.array.clusters, span, lengths)
+    clusters, capacity = config.array.clusters, config.cluster_vectors
+    buffer, holds = "the activation buffer", f"vectors, the buffer holds {capacity}"
+    parts: list[Round] = []
+    for span in spans(clusters, len(lengths)):
+        parts = rounds_of(clusters, span, lengths)
         groups = _groups(shape, parts, capacity)
-        if groups is not None:
-            return groups
-    part = next(part for part in parts if _layout(shape, (part,), capacity, whole=False) is None)
-    least = _least_vectors(shape, part)
-    if span == 0:
-        raise InputError(
-            f"A sequence of {part.keys} rows must fit the activation buffer: it needs {least}"
-            f" vectors, the buffer holds {capacity}"
-        )
-    raise InputError(
-        f"A sequence of {part.keys} rows must fit the activation buffers of {1 << span} clusters:"
-        f" it needs {least} vectors of each, they hold {capacity}"
-    )
+        if clusters > 1:
+            buffer = f"the activation buffers of {1 << span} clusters"
+            holds = f"vectors of each, they hold {capacity}"
+        if groups is None:
+            continue
+        if at_once and len(groups) > 1:
+            least = _least_vectors(shape, parts, whole=True)
+            raise InputError(
+                f"A batch of {len(lengths)} must fit {buffer} at once: it needs {least} {holds}"
+            )
+        return groups
+    part = next(part for part in parts if _groups(shape, [part], capacity) is None)
+    least = _least_vectors(shape, [part], whole=False)
+    raise InputError(f"A sequence of {part.keys} rows must fit {buffer}: it needs {least} {holds}")
 
 
 def _groups(shape: Shape, parts: Sequence[Round], capacity: int) -> list[GroupLayout] | None:
@@ -205,18 +208,24 @@ def _groups(shape: Shape, parts: Sequence[Round], capacity: int) -> list[GroupLa
     return groups
 
 
-def _least_vectors(shape: Shape, part: Round) -> int:
-    least_rows = min(part.rows, shape.tile)
-    attention = (part.rows + 2 * part.key_rows) * shape.attention_stride
-    attention += 2 * least_rows * shape.score_stride(part.keys)
-    feed = part.rows * shape.hidden_stride + least_rows * shape.intermediate_stride
-    return part.rows * shape.hidden_stride + max(attention, feed)
+def _least_vectors(shape: Shape, rounds: Sequence[Round], *, whole: bool) -> int:
+    """Vectors that a group needs; unless ``whole``, its rows may take turns."""
+    rows, longest = sum(part.rows for part in rounds), max(part.rows for part in rounds)
+    key_rows, keys = sum(part.key_rows for part in rounds), max(part.keys for part in rounds)
+    score_rows = longest if whole else min(longest, shape.tile)
+    feed_rows = rows if whole else min(rows, shape.tile)
+    attention = (rows + 2 * key_rows) * shape.attention_stride
+    attention += 2 * score_rows * shape.score_stride(keys)
+    feed = rows * shape.hidden_stride + feed_rows * shape.intermediate_stride
+    return rows * shape.hidden_stride + max(attention, feed)
 
 
 def _layout(
     shape: Shape, rounds: tuple[Round, ...], capacity: int, *, whole: bool
 ) -> GroupLayout | None:
     """Layout of a group, or None; ``whole`` asks for all rows at a time."""
+    if _least_vectors(shape, rounds, whole=whole) > capacity:
+        return None
     rows, longest = sum(part.rows for part in rounds), max(part.rows for part in rounds)
     arena = rows * shape.hidden_stride
     query = rows * shape.attention_stride
@@ -228,10 +237,6 @@ def _layout(
     score_rows = min(longest, left_for_scores // (slots * score_stride))
     left_for_feed = capacity - arena - rows * shape.hidden_stride
     intermediate_rows = min(rows, left_for_feed // shape.intermediate_stride)
-    least_scores = longest if whole else min(longest, shape.tile)
-    least_intermediate = rows if whole else min(rows, shape.tile)
-    if score_rows < least_scores or intermediate_rows < least_intermediate:
-        return None
     scores = arena + query + 2 * key
     output = arena + intermediate_rows * shape.intermediate_stride
     attention_output = max(output, arena + query)

@@ -64,7 +64,7 @@ def product_blocks(
     otherwise wait for all of its input, and who reads its result for all of that; fewer
     tiles are loaded in between.
     """
-    unit = config.array.lanes * config.array.pes_per_cluster
+    unit = config.lanes * config.array.pes_per_cluster
     total = pieces[-1].first + pieces[-1].columns
     last = (total - 1) // unit * unit
     whole = [

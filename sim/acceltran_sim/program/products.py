@@ -90,7 +90,7 @@ def product_commands(
     chunks = -(-product.inner_vectors // _most_inner(config))
     inner_tile = -(-product.inner_vectors // chunks)
     streams = _streams(config, product, chunks)
-    pass_columns = config.array.lanes // streams * config.array.pes_per_cluster
+    pass_columns = config.lanes // streams * config.array.pes_per_cluster
     inside = order[order.index("k") + 1 :] if chunks > 1 else ""
     slots = datapath.partial_sums  # of each stream
 
@@ -138,16 +138,16 @@ def _streams(config: AcceleratorConfig, product: Product, chunks: int) -> int:
     words = -(-(product.c_first % banks + product.columns) // banks)
 
     def cycles(streams: int) -> float:
-        width = min(array.lanes // streams, words)
+        width = min(config.lanes // streams, words)
         passes = -(-words // width)
-        row = inner * density
+        row = inner * density * datapath.tile / config.lane_multipliers
         # A port loads one word at a time.
         ports = min(config.tile_ports, width)
         # Rows whose sums wait in the lanes stay with their stream, however full they are.
         imbalance = 1 + IMBALANCE * (streams.bit_length() - 1 if chunks > 1 else 0)
         if datapath.weight_window:
             # Lanes of a stream go on together: each waits for the densest column of all.
-            imbalance += COUPLING * ((array.lanes // streams).bit_length() - 1)
+            imbalance += COUPLING * ((config.lanes // streams).bit_length() - 1)
         row_blocks = -(-product.rows // (datapath.partial_sums * streams)) if chunks > 1 else 1
         bounds = (
             passes * -(-product.rows // streams) * row,
@@ -159,7 +159,7 @@ def _streams(config: AcceleratorConfig, product: Product, chunks: int) -> int:
             start += (streams - 1) * row / 4
         return max(bounds) * imbalance + start
 
-    return min(stream_counts(array.streams), key=cycles)
+    return min(stream_counts(config.streams), key=cycles)
 
 
 def _even_part(total: int, largest: int) -> int:

@@ -83,7 +83,7 @@ def _cut(
     capacity = config.weight_vectors
     # Whole passes if possible, else whole words of all banks, else single vectors.
     for unit in (
-        config.array.lanes * config.array.pes_per_cluster,
+        config.lanes * config.array.pes_per_cluster,
         config.array.pes_per_cluster,
         1,
     ):
