@@ -37,8 +37,8 @@ class Exchange(SharedComponent):
     Members
     -------
     span : ``In(range(ceil_log2(clusters) + 1))``
-        Changes only while nothing is under way; nothing is offered in the ``settling`` cycles that
-        begin with a change.
+        Changes only while nothing is under way; nothing is offered in the ``settling(clusters)``
+        cycles that begin with a change, or follow a reset.
     sends : ``In(stream.Signature(BufferWrite(fmt, tile))).array(clusters)``
     receives : ``Out(BusWrite(fmt, tile)).array(clusters)``
         Cannot be held back.
