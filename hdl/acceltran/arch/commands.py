@@ -118,6 +118,7 @@ HEADER = _layout(
                 1,
                 "Wait for the signals of all clusters, not only for those of its own",
             ),
+            (f"wait{n}_rows", 1, "MATMUL: the rows wait, tiles and biases are loaded before"),
             (
                 f"wait{n}_count",
                 SEMAPHORE_COUNT_BITS,
@@ -184,11 +185,13 @@ BODIES: Mapping[Opcode, tuple[CommandField, ...]] = {
         *_OWN_ROWS,
         ("own_keys", 1, "Of the rows of B's tensor, those only that are keys; see SEQUENCE"),
         ("first_key", COUNT, "own_keys: place of B's first row among the keys"),
+        ("reuse_tile", 1, "The first tile is there: the product before has kept it"),
+        ("keep_tile", 1, "The last tile stays for the next product, which reuses it"),
         ("share", 1, "Write C to all clusters that share the sequence"),
         (
             "share_stride",
             ADDRESS,
-            "share: vectors of C that each of them adds, one after the other",
+            "share: vectors of C from one of them to the next",
         ),
     ),
     Opcode.SOFTMAX: _layout(
@@ -249,7 +252,7 @@ BODIES: Mapping[Opcode, tuple[CommandField, ...]] = {
         (
             "group",
             COUNT,
-            "Group of clusters that holds the sequence: the clusters from group << span on",
+            "Clusters that hold the sequence: those from group << span on",
         ),
         ("span", 4, "Clusters of every group, as a power of two"),
         ("rows", COUNT, "Rows that a cluster of the group owns, the last ones fewer or none"),

@@ -329,13 +329,16 @@ def _stride(config: AcceleratorConfig, vectors: int) -> int:
 def _check_size(config: AcceleratorConfig, rows: int, inner: int, columns: int) -> None:
     tile = config.datapath.tile
     inner_vectors, column_vectors = -(-inner // tile), -(-columns // tile)
+    clusters = config.array.clusters
+    if clusters > 1:
+        raise InputError(f"A single product is measured on machines of 1 cluster, not {clusters}")
     if inner_vectors * tile > config.limits.inner:
         raise InputError(
             f"Inner dimension padded to whole vectors must be at most limits.inner"
             f" ({config.limits.inner}), not {inner_vectors * tile}"
         )
     needed = rows * (_stride(config, inner_vectors) + _stride(config, column_vectors))
-    capacity = config.activation_vectors // config.array.clusters
+    capacity = config.activation_vectors
     if needed > capacity:
         raise InputError(
             f"{rows} rows of {inner_vectors} vectors and the result's of {column_vectors} must fit"
