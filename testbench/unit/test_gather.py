@@ -99,7 +99,7 @@ async def answers_in_order(dut, leaves, paces):
     source, answers = await begin(dut, leaves, paces[0], memory_paces)
     last = (1 << ADDRESS_WIDTH - ADDRESS_BITS) - 1
     addresses = []
-    for _ in range(25):
+    for _ in range(12):
         leaf = random.choice([*range(leaves), leaves, last])
         run = range(random.choice([1, 2, 8]))
         addresses += [leaf << ADDRESS_BITS | random.getrandbits(ADDRESS_BITS) for _ in run]
@@ -120,12 +120,12 @@ async def has_the_documented_latency_and_rate(dut, leaves):
         await dut.clk.rising_edge
     cycle = 3  # at whose edge the first request is taken
     for leaf in (0, leaves - 1):
-        await source.put_all(leaf << ADDRESS_BITS | vector for vector in range(30))
-        while len(answers) < 30:
+        await source.put_all(leaf << ADDRESS_BITS | vector for vector in range(16))
+        while len(answers) < 16:
             await dut.clk.rising_edge
         first = cycle + READ_LATENCY + Gather.latency(leaves)
-        assert [cycle for cycle, _ in answers] == list(range(first, first + 30))
-        cycle = first + 31
+        assert [cycle for cycle, _ in answers] == list(range(first, first + 16))
+        cycle = first + 17
         answers.clear()
 
 

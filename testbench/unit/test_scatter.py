@@ -68,7 +68,7 @@ def random_write(leaf):
         WRITE,
         {
             "address": leaf << ADDRESS_BITS | random.getrandbits(ADDRESS_BITS),
-            "vector": random.getrandbits(WRITE["vector"].shape.size),
+            "vector": random.getrandbits(WRITE.size - ADDRESS_WIDTH),
         },
     )
 
