@@ -1,6 +1,6 @@
 """Rows that one command works on."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
@@ -8,16 +8,16 @@ from acceltran.arch.config import AcceleratorConfig
 from acceltran_sim.program.layout import GroupLayout
 from acceltran_sim.program.weights import Piece
 
-__all__ = ["Part", "part_of", "parts_of", "product_blocks"]
+__all__ = ["Part", "part_of", "parts_of", "parts_within", "product_blocks"]
 
 MOST_PARTS, LEAST_PART = 8, 16
 """Parts that rows are cut into, and rows that each of them has at least."""
 PASS_WORDS = 2
 """Words of columns that parts of rows of several clusters work on at a time."""
-MOST_PARTS_OF_CLUSTERS: Mapping[str, int] = {}
-"""The same by operation for each round of several clusters, 1 by default: every part of a product
-loads its tiles, unless it has but one, and they have few rows.
-"""
+LEAST_PART_OF_CLUSTER = 8
+"""Rows of a part on one of several clusters, which have few rows."""
+WHOLE = ("output",)
+"""Operations that are not cut there: every part of a product of several chunks loads its tiles."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +51,21 @@ def parts_of(config: AcceleratorConfig, layout: GroupLayout, operation: str) -> 
         for row, rows in _cut(layout.rows, MOST_PARTS):
             yield part_of(layout, 0, row, rows)
         return
-    most = MOST_PARTS_OF_CLUSTERS.get(operation, 1)
     for n, (start, part) in enumerate(zip(layout.first_rows, layout.rounds, strict=True)):
-        for row, rows in _cut(part.rows, most):
-            yield part_of(layout, n, start + row, rows)
+        yield from parts_within(part_of(layout, n, start, part.rows), operation)
+
+
+def parts_within(part: Part, operation: str) -> Iterator[Part]:
+    """Parts of the rows that several clusters work on together."""
+    most = 1 if operation in WHOLE else MOST_PARTS
+    for row, rows in _cut(part.rows, most, LEAST_PART_OF_CLUSTER):
+        yield replace(
+            part,
+            row=part.row + row,
+            rows=rows,
+            first_row=part.first_row + row,
+            key_row=part.key_row + row,
+        )
 
 
 def product_blocks(
@@ -90,9 +101,9 @@ def product_blocks(
                 yield piece, start - piece.first, stop - start, part
 
 
-def _cut(rows: int, most_parts: int) -> Iterator[tuple[int, int]]:
+def _cut(rows: int, most_parts: int, least: int = LEAST_PART) -> Iterator[tuple[int, int]]:
     """First row and rows of equal parts."""
-    parts = min(most_parts, rows // LEAST_PART) or 1
+    parts = min(most_parts, rows // least) or 1
     size = -(-rows // parts)
     for row in range(0, rows, size):
         yield row, min(size, rows - row)
