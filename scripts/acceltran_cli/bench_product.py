@@ -81,8 +81,8 @@ Examples:
     default="buffers",
     type=Choice("buffers", "dram"),
     metavar="PLACE",
-    help="buffers: A and B are on chip and the result stays there. dram: loads and stores count."
-    " Default: buffers.",
+    help="buffers: A and B are on chip and the result stays there. dram: loads and stores count;"
+    " pieces of B and of the result take turns in the buffers. Default: buffers.",
 )
 @memory_latency_option
 @click.option(
