@@ -21,9 +21,9 @@ def arrival_order(
     it or for a later one. An order is a path through a grid, from nothing to all; of each
     point's two predecessors, the better one counts.
 
-    No order is faster than the work and ``row_time * column_time / work_time`` cycles, that is
-    ``inner * cycles_per_vector ** 2 * multipliers / (tile ** 2 * density)``, if both operands have
-    more rows and columns than ``row_time / work_time``.
+    Beyond the work no order takes less than ``row_time * column_time / work_time``, that is
+    ``inner * cycles_per_vector ** 2 * multipliers / (tile ** 2 * density)`` cycles, if there are
+    at least ``column_time / work_time`` rows and ``row_time / work_time`` columns.
 
     Parameters
     ----------

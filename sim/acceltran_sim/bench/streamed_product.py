@@ -154,7 +154,9 @@ class StreamedProduct:
                     pieces[columns], self._piece_base(columns), self._places.stride
                 )
                 arrived = sum(part.count for part in arriving[:rows])
-                yield load, [(part, columns) for part in parts(arrived, BLOCK_ROWS)]
+                # Nothing can be done while the very last block leaves.
+                block_rows = BLOCK_ROWS if columns + 1 < len(pieces) else arriving[0].count
+                yield load, [(part, columns) for part in parts(arrived, block_rows)]
                 columns += 1
 
     def _arriving_rows(self) -> int:
