@@ -34,8 +34,10 @@ class Cluster(SharedComponent):
 
     Each of up to ``streams`` row streamers sends the effectual elements of a row of A, one per
     cycle, to its share of the lanes of every PE. Column vector d of a row of C is computed by PE
-    ``d % pes_per_cluster`` and written by it. Tiles of B are loaded ahead by each PE's own loader;
-    rows of the next product begin while results of the one before are under way.
+    ``d % pes_per_cluster`` and written by it. Tiles of B are loaded ahead by ``tile_ports`` loaders
+    of each PE: number ``port * pes_per_cluster + pe`` takes each word of a pass that is ``port``
+    modulo ``tile_ports``. Rows of the next product begin while results of the one before are under
+    way.
 
     Source: S. Tuli and N. K. Jha, "AccelTran", IEEE TCAD 2023.
     Golden model: ``acceltran_sim.golden.product.product``, ``acceltran_sim.golden.epilogue``.
@@ -44,18 +46,22 @@ class Cluster(SharedComponent):
     ----------
     config : AcceleratorConfig
         Of the machine.
+    weight_latency : int
+        Cycles that an answer at ``weights`` may come later than ``VectorBuffer`` gives it.
 
     Members
     -------
     orders : ``In(stream.Signature(ProductOrder(fmt)))``
-        Products, in order. Their operands are complete when an order is given; a product may
-        begin to write before those before it are done.
+        Products, in order. B and bias are complete when an order is given, A is when its rows are
+        ready; a product may begin to write before those before it are done.
+    rows_ready, rows_taken : ``In(1)``, ``Out(1)``
+        See ``ProductSequencer``.
     done : ``Out(1)``
         Strobe: the oldest product that is not done has written all its results.
-    weights : ``In(ReadPort(fmt, tile)).array(pes_per_cluster)``
-        Of the weight buffer: tiles and biases of each PE.
-    tiles : ``In(ReadPort(fmt, tile)).array(pes_per_cluster)``
-        Of the activation buffer: tiles of each PE.
+    weights : ``In(ReadPort(fmt, tile)).array(pes_per_cluster * tile_ports)``
+        Of the weight buffer: tiles and biases of each loader.
+    tiles : ``In(ReadPort(fmt, tile)).array(pes_per_cluster * tile_ports)``
+        Of the activation buffer: tiles of each loader.
     masks, values : ``In(MaskReadPort(tile)).array(streams)``, ``In(ReadPort(fmt, tile)).array``
         Of the activation buffer: rows of each stream.
     writes : ``Out(stream.Signature(BufferWrite(fmt, tile))).array(pes_per_cluster)``
@@ -83,6 +89,8 @@ class Cluster(SharedComponent):
     """
 
     orders: stream.Interface
+    rows_ready: Signal
+    rows_taken: Signal
     done: Signal
     weights: list[Any]
     tiles: list[Any]
@@ -102,19 +110,22 @@ class Cluster(SharedComponent):
     out_of_range: Signal
     out_of_range_command: Signal
 
-    def __init__(self, *, config: AcceleratorConfig):
+    def __init__(self, *, config: AcceleratorConfig, weight_latency: int = 0):
         if not isinstance(config, AcceleratorConfig):
             raise TypeError(f"Configuration must be an AcceleratorConfig, not {config!r}")
         self.config = config
+        self.weight_latency = weight_latency
         fmt, tile = config.fmt, config.datapath.tile
-        pes, lanes = config.array.pes_per_cluster, config.array.lanes
-        streams = config.array.streams
+        pes, lanes = config.array.pes_per_cluster, config.lanes
+        streams, loaders = config.streams, pes * config.tile_ports
         accounts = {name: Out(range(pes * lanes + 1)) for name in ("busy", *LANE_CAUSES)}
         super().__init__({
             "orders": In(stream.Signature(ProductOrder(fmt))),
+            "rows_ready": In(1),
+            "rows_taken": Out(1),
             "done": Out(1),
-            "weights": In(ReadPort(fmt, tile)).array(pes),
-            "tiles": In(ReadPort(fmt, tile)).array(pes),
+            "weights": In(ReadPort(fmt, tile)).array(loaders),
+            "tiles": In(ReadPort(fmt, tile)).array(loaders),
             "masks": In(MaskReadPort(tile)).array(streams),
             "values": In(ReadPort(fmt, tile)).array(streams),
             "writes": Out(stream.Signature(BufferWrite(fmt, tile))).array(pes),
@@ -136,7 +147,7 @@ class Cluster(SharedComponent):
         m = Module()
         config = self.config
         fmt, datapath, array = config.fmt, config.datapath, config.array
-        pes, streams = array.pes_per_cluster, array.streams
+        pes, streams = array.pes_per_cluster, config.streams
         rows = {
             "fmt": fmt,
             "tile": datapath.tile,
@@ -145,10 +156,11 @@ class Cluster(SharedComponent):
         }
         m.submodules.sequencer = sequencer = ProductSequencer(
             **rows,
-            lanes=array.lanes,
+            lanes=config.lanes,
             streams=streams,
             pes=pes,
-            activation_depth=config.activation_vectors,
+            loaders=pes * config.tile_ports,
+            activation_depth=config.cluster_vectors,
         )
         loaders = self._add_loaders(m, sequencer)
         self._add_orders(m, loaders, sequencer)
@@ -158,9 +170,11 @@ class Cluster(SharedComponent):
                 inner=config.limits.inner,
                 lane=datapath.lane,
                 weight_window=datapath.weight_window,
-                lanes=array.lanes,
+                multipliers=config.lane_multipliers,
+                lanes=config.lanes,
                 streams=streams,
                 pes=pes,
+                ports=config.tile_ports,
             )
             for _ in range(pes)
         ]
@@ -171,10 +185,12 @@ class Cluster(SharedComponent):
             sequencer.draining.eq(reduce(or_, (pe.draining for pe in elements))),
             sequencer.pending.eq(reduce(or_, (pe.pending for pe in elements))),
         ]
-        for number, (pe, loader) in enumerate(zip(elements, loaders, strict=True)):
+        for number, loader in enumerate(loaders):
+            port, pe = divmod(number, pes)
+            connect(m, loader.tile_write, elements[pe].tile_write[port])
+            connect(m, loader.bias_write, elements[pe].bias_write[port])
+        for number, pe in enumerate(elements):
             m.submodules[f"pe{number}"] = pe
-            connect(m, loader.tile_write, pe.tile_write)
-            connect(m, loader.bias_write, pe.bias_write)
             connect(m, pe.o, flipped(self.writes[number]))
             m.d.comb += [pe.index.eq(number), pe.context.eq(sequencer.context)]
             for context in range(CONTEXTS):
@@ -184,7 +200,12 @@ class Cluster(SharedComponent):
                     pe.parameters[context].eq(sequencer.parameters[context]),
                 ]
 
-        m.d.comb += [self.done.eq(sequencer.done), self.overflow.eq(sequencer.overflow)]
+        m.d.comb += [
+            sequencer.rows_ready.eq(self.rows_ready),
+            self.rows_taken.eq(sequencer.rows_taken),
+            self.done.eq(sequencer.done),
+            self.overflow.eq(sequencer.overflow),
+        ]
         for name in ("issued", "effectual_products", "saturated"):
             total = reduced(m, [getattr(pe, name) for pe in elements], add, name=name)
             m.d.comb += getattr(self, name).eq(total)
@@ -202,28 +223,34 @@ class Cluster(SharedComponent):
 
     def _add_loaders(self, m: Module, sequencer: ProductSequencer) -> list[TileLoader]:
         config, array, datapath = self.config, self.config.array, self.config.datapath
+        pes = array.pes_per_cluster
         loaders = [
             TileLoader(
                 fmt=config.fmt,
                 tile=datapath.tile,
-                banks=array.pes_per_cluster,
-                lanes=array.lanes,
-                streams=array.streams,
+                banks=pes,
+                ports=config.tile_ports,
+                lanes=config.lanes,
+                streams=config.streams,
                 tile_rows=datapath.tile_rows,
                 weight_depth=config.weight_vectors,
-                activation_depth=config.activation_vectors,
+                activation_depth=config.cluster_vectors,
+                weight_latency=self.weight_latency,
             )
-            for _ in range(array.pes_per_cluster)
+            for _ in range(pes * config.tile_ports)
         ]
         for number, loader in enumerate(loaders):
             m.submodules[f"loader{number}"] = loader
             connect(m, loader.weights, flipped(self.weights[number]))
             connect(m, loader.activations, flipped(self.tiles[number]))
             m.d.comb += [
-                loader.index.eq(number),
+                loader.index.eq(number % pes),
+                loader.port.eq(number // pes),
                 loader.release.eq(sequencer.release),
                 sequencer.loaded[number].eq(loader.loaded),
             ]
+        for pe in range(pes):
+            self._settle(m, pe, loaders[pe::pes])
         readers = [sequencer, *loaders]
         m.d.comb += [
             # All loaders walk the same tiles.
@@ -236,6 +263,23 @@ class Cluster(SharedComponent):
                 m.d.comb += self.out_of_range_command.eq(reader.out_of_range_command)
         return loaders
 
+    def _settle(self, m: Module, pe: int, loaders: list[TileLoader]) -> None:
+        """Tell each loader of a PE whether the others have loaded what it has begun."""
+        begun, loaded = (
+            [Signal(2, name=f"pe{pe}_{what}{port}") for port in range(len(loaders))]
+            for what in ("begun", "loaded")
+        )
+        for port, loader in enumerate(loaders):
+            m.d.sync += [
+                begun[port].eq(begun[port] + loader.began),
+                loaded[port].eq(loaded[port] + loader.loaded),
+            ]
+            # Others are at most one tile ahead and two behind.
+            ahead = [
+                (others - begun[port])[:2] for other, others in enumerate(loaded) if other != port
+            ]
+            m.d.comb += loader.settled.eq(~Cat(count[1] for count in ahead).any())
+
     def _add_streams(
         self,
         m: Module,
@@ -244,7 +288,7 @@ class Cluster(SharedComponent):
         rows: dict[str, Any],
     ) -> "_Streams":
         """Jobs to the streamers, their scalars to all PEs, finished rows to the drains."""
-        streams, window = self.config.array.streams, self.config.datapath.weight_window
+        streams, window = self.config.streams, self.config.datapath.weight_window
         job: Any = sequencer.jobs.payload
         seen = _Streams(streams)
         accepted, skipped = Signal(streams), Signal(streams)
@@ -296,12 +340,14 @@ class Cluster(SharedComponent):
         return seen
 
     def _add_accounts(self, m: Module, sequencer: ProductSequencer, scalars: "_Streams") -> None:
-        array = self.config.array
+        config, datapath = self.config, self.config.datapath
         m.submodules.accounts = accounts = LaneAccounts(
-            lanes=array.lanes,
-            streams=array.streams,
-            pes=array.pes_per_cluster,
-            lanes_hold_scalars=self.config.datapath.weight_window > 0,
+            lanes=config.lanes,
+            streams=config.streams,
+            pes=config.array.pes_per_cluster,
+            lanes_hold_scalars=(
+                datapath.weight_window > 0 or config.lane_multipliers < datapath.tile
+            ),
         )
         enabled = [Signal.like(accounts.enabled, name=f"enabled{c}") for c in range(CONTEXTS)]
         for context, count in enumerate(enabled):
@@ -314,7 +360,7 @@ class Cluster(SharedComponent):
             accounts.working.eq(sequencer.working),
             accounts.waits_for_tile.eq(sequencer.waits_for_tile),
             accounts.waits_for_results.eq(sequencer.waits_for_results),
-            accounts.waits_for_semaphore.eq(self.waits_for_semaphore),
+            accounts.waits_for_semaphore.eq(self.waits_for_semaphore | sequencer.waits_for_rows),
             *(getattr(accounts, name).eq(value) for name, value in vars(scalars).items()),
             *(
                 getattr(self.lanes, name).eq(getattr(accounts, name))

@@ -1,79 +1,65 @@
 """All of the machine but the registers: what a soft reset resets."""
 
 from functools import reduce
-from itertools import islice
-from operator import or_
+from operator import add, and_, or_
 from typing import Any
 
-from amaranth import Array, Cat, Module, Mux, Signal, Value
-from amaranth.lib import data, wiring
+from amaranth import Cat, Module, Mux, Signal, Value
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from acceltran.arch.config import AcceleratorConfig
-from acceltran.arch.registers import COUNTERS, ErrorCause
+from acceltran.arch.registers import ErrorCause
 from acceltran.arch.threshold_curve import TABLE_ADDRESS_BITS
-from acceltran.cluster import Cluster
+from acceltran.cluster_node import ClusterNode
 from acceltran.control.command_decoder import CommandDecoder
 from acceltran.control.command_queue import CommandQueue
 from acceltran.control.command_word import COMMAND_INDEX_WIDTH
-from acceltran.control.lane_accounts import LANE_CAUSES
-from acceltran.control.product_command import ProductCommand
+from acceltran.control.completion import Completion
+from acceltran.control.kept_totals import KeptTotals
+from acceltran.control.node_command import NodeCommand, NodeKind
 from acceltran.control.run_control import Failure
 from acceltran.control.scheduler import BODY_WIDTHS, QUEUES, Scheduler
 from acceltran.control.semaphores import Semaphores
 from acceltran.control.threshold_control import ThresholdControl
-from acceltran.control.vector_engine import VectorEngine
+from acceltran.counter_limits import counter_widths
+from acceltran.distribution.barrier import Barrier
+from acceltran.distribution.exchange import Exchange
+from acceltran.distribution.read_combiner import ReadCombiner
+from acceltran.distribution.stream_fork import StreamFork
+from acceltran.distribution.tree import spread, tree_levels
 from acceltran.library import SharedComponent
 from acceltran.memory.axi4 import ADDRESS_BITS, Axi4
-from acceltran.memory.dma import Dma
-from acceltran.memory.tile_walker import COMMANDS
 from acceltran.memory.vector_buffer import VectorBuffer
-from acceltran.pe import CONTEXTS
+from acceltran.numeric.delay import delayed
+from acceltran.numeric.reduction import reduced, reduction_latency
+from acceltran.transfers import Transfers
 
-__all__ = ["Core", "counter_widths"]
+__all__ = ["Core"]
 
 LOADS_AHEAD = 16
 """Loads that may wait while commands behind them are dispatched."""
-VECTOR_READERS = 3
-"""Ports of the activation buffer that the vector engine reads through."""
-
-
-def counter_widths(config: AcceleratorConfig) -> tuple[tuple[str, int], ...]:
-    """Width of each counter's increment, in the order of the register map."""
-    pes, lanes = config.array.pes_per_cluster, config.array.lanes
-    streams, tile = config.array.streams, config.datapath.tile
-    wide = {
-        **dict.fromkeys(("busy_lanes", "idle_lanes"), pes * lanes),
-        **dict.fromkeys((f"stall_{cause}" for cause in LANE_CAUSES), pes * lanes),
-        "multiplier_cycles": pes * lanes * config.datapath.multipliers,
-        "products_effectual": pes * lanes * tile,
-        "activation_reads": 1 + pes + streams + VECTOR_READERS,
-        "activation_writes": 1 + pes + 2,
-        "activation_skipped": streams,
-        "weight_reads": pes + 1,
-        "saturated": 2 * pes * tile + tile,
-        "dma_read_bytes": config.memory.axi_data_bits // 8,
-        "dma_write_bytes": config.memory.axi_data_bits // 8,
-    }
-    return tuple((name, wide.get(name, 1).bit_length()) for name, _ in COUNTERS)
+MOST_UNDER_WAY = 32
+"""Commands of a queue that the nodes, and the way to them, hold at most."""
 
 
 class Core(SharedComponent):
     """Fetch, check and execute the commands of one program.
 
-    It is started once after each reset. Memories keep their contents through a reset.
+    It is started once after each reset. Memories keep their contents through a reset. Counters are
+    ``count_latency`` cycles late.
 
     Parameters
     ----------
     config : AcceleratorConfig
-        Of a machine with one cluster and one AXI master.
+        Of the machine.
 
     Members
     -------
     start : ``In(1)``
         Strobe.
     program, commands, region_first, region_last
-        See ``Dma``; constant from start to end.
+        See ``Transfers``; constant from start to end.
     stop : ``In(1)``
         Start no further command, issue no further burst.
     ended : ``Out(1)``
@@ -91,7 +77,7 @@ class Core(SharedComponent):
     increments : one ``Out`` for each counter but ``cycles``
     table_address, table_write, table_data, table_value
         Host's access to the threshold table; see ``ThresholdControl``.
-    axi : ``Out(Axi4(axi_data_bits))``
+    axi : ``Out(Axi4(axi_data_bits)).array(axi_masters)``
     """
 
     start: Signal
@@ -111,14 +97,11 @@ class Core(SharedComponent):
     table_write: Signal
     table_data: Signal
     table_value: Signal
-    axi: Any
+    axi: list[Any]
 
     def __init__(self, *, config: AcceleratorConfig):
-        if config.array.clusters != 1:
-            raise ValueError(f"Number of clusters must be 1, not {config.array.clusters!r}")
-        if config.memory.axi_masters != 1:
-            raise ValueError(f"Number of AXI masters must be 1, not {config.memory.axi_masters!r}")
         self.config = config
+        self.count_latency = reduction_latency(config.array.clusters)
         super().__init__({
             "start": In(1),
             "program": In(ADDRESS_BITS),
@@ -141,16 +124,15 @@ class Core(SharedComponent):
             "table_write": In(1),
             "table_data": In(32),
             "table_value": Out(32),
-            "axi": Out(Axi4(config.memory.axi_data_bits)),
+            "axi": Out(Axi4(config.memory.axi_data_bits)).array(config.memory.axi_masters),
         })
 
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        fmt, tile, pes = config.fmt, config.datapath.tile, config.array.pes_per_cluster
-        streams = config.array.streams
+        fmt, tile, clusters = config.fmt, config.datapath.tile, config.array.clusters
         shape = {"fmt": fmt, "tile": tile}
-        m.submodules.dma = dma = Dma(**shape, data_bits=config.memory.axi_data_bits)
+        m.submodules.transfers = transfers = Transfers(config=config)
         m.submodules.decoder = decoder = CommandDecoder(
             tile=tile,
             tile_rows=config.datapath.tile_rows,
@@ -158,180 +140,234 @@ class Core(SharedComponent):
             inner=config.limits.inner,
             sequence=config.limits.sequence,
             hidden=config.limits.hidden,
-            banks=pes,
-            streams=config.array.streams,
+            banks=config.array.pes_per_cluster,
+            streams=config.streams,
+            clusters=clusters,
         )
         m.submodules.scheduler = scheduler = Scheduler(fmt=fmt)
+        levels = tree_levels(clusters)
         m.submodules.threshold_control = thresholds = ThresholdControl(
-            fmt=fmt, most=(*[pes * tile] * CONTEXTS, tile)
+            fmt=fmt, kept_latency=KeptTotals.LATENCY + levels + reduction_latency(clusters)
         )
         m.submodules.semaphores = semaphores = Semaphores(sources=len(QUEUES) + 1)
-        queues: dict[str, CommandQueue] = {}
-        for name in QUEUES:
-            queues[name] = CommandQueue(
+        queues = {
+            name: CommandQueue(
                 body_width=BODY_WIDTHS[name],
                 threshold_width=fmt.width,
                 depth=LOADS_AHEAD if name == "load" else 4,
             )
-            m.submodules[f"{name}_queue"] = queues[name]
-        m.submodules.cluster = cluster = Cluster(config=config)
-        m.submodules.vector_engine = vector = VectorEngine(
-            **shape,
-            width=config.array.softmax_width,
-            norm_width=config.norm_width,
-            sequence=config.limits.sequence,
-            hidden=config.limits.hidden,
-            units=config.array.softmax_units * pes,
-        )
-        m.submodules.activation_buffer = activations = VectorBuffer(
-            **shape,
-            depth=config.activation_vectors,
-            banks=config.activation_banks,
-            spread=True,
-            readers=1 + pes + streams + VECTOR_READERS,
-            mask_readers=streams,
-            writers=1 + pes + len(vector.writes),
-        )
+            for name in ("load", "store")
+        }
+        completions = {name: Completion(depth=MOST_UNDER_WAY) for name in ("product", "vector")}
+        nodes = [ClusterNode(config=config) for _ in range(clusters)]
+        for n, node in enumerate(nodes):
+            m.submodules[f"node{n}"] = node
+            m.d.comb += node.index.eq(n)
         m.submodules.weight_buffer = weights = VectorBuffer(
             **shape,
             depth=config.weight_vectors,
             banks=config.weight_banks,
-            readers=pes + 1,
-            writers=1,
+            readers=len(nodes[0].weights) + 1,
+            writers=len(transfers.weights),
         )
 
         # Commands.
+        everyone = [*queues.values(), *completions.values()]
         m.d.comb += [
-            dma.start.eq(self.start),
-            dma.program.eq(self.program),
-            dma.commands.eq(self.commands),
-            dma.region_first.eq(self.region_first),
-            dma.region_last.eq(self.region_last),
-            dma.stop.eq(self.stop),
+            transfers.start.eq(self.start),
+            transfers.program.eq(self.program),
+            transfers.commands.eq(self.commands),
+            transfers.region_first.eq(self.region_first),
+            transfers.region_last.eq(self.region_last),
+            transfers.stop.eq(self.stop),
             scheduler.stop.eq(self.stop),
             scheduler.counts.eq(semaphores.counts),
-            scheduler.idle.eq(reduce(lambda a, b: a & b, (q.idle for q in queues.values()))),
+            scheduler.idle.eq(reduce(and_, (one.idle for one in everyone))),
             self.ended.eq(scheduler.done),
-            self.quiet.eq(dma.quiet),
+            self.quiet.eq(transfers.quiet),
         ]
         wiring.connect(m, scheduler.orders, thresholds.orders)
         m.d.comb += [
             scheduler.answer.eq(thresholds.answer),
             scheduler.settled.eq(thresholds.settled),
             thresholds.settle.eq(scheduler.settle),
-            *(
-                getattr(thresholds, f"kept{n}").eq(kept)
-                for n, kept in enumerate([*cluster.kept, vector.kept])
-            ),
             thresholds.host_address.eq(self.table_address),
             thresholds.host_write.eq(self.table_write),
             thresholds.host_data.eq(self.table_data),
             self.table_value.eq(thresholds.host_value),
         ]
-        wiring.connect(m, dma.fetched, decoder.i)
+        wiring.connect(m, transfers.fetched, decoder.i)
         wiring.connect(m, decoder.o, scheduler.i)
-        for source, signal in zip(
-            semaphores.signals,
-            [*(q.signal for q in queues.values()), scheduler.signal],
-            strict=True,
-        ):
+        signals = [*(one.signal for one in everyone), scheduler.signal]
+        for source, signal in zip(semaphores.signals, signals, strict=True):
             m.d.comb += [
                 source.valid.eq(signal.valid),
                 source.semaphore.eq(signal.semaphore),
             ]
         for name, queue in queues.items():
+            m.submodules[f"{name}_queue"] = queue
             wiring.connect(m, getattr(scheduler, name), queue.i)
-            m.d.comb += [queue.counts.eq(semaphores.counts), queue.stop.eq(self.stop)]
-        self._start_engines(m, queues, dma, cluster, vector)
+            m.d.comb += [
+                queue.counts.eq(semaphores.counts),
+                queue.everywhere.eq(semaphores.counts),
+                queue.stop.eq(self.stop),
+            ]
+        self._command_nodes(m, scheduler, completions, nodes)
+        self._signal_nodes(m, scheduler, queues, completions, thresholds, nodes)
 
-        # Buffers.
-        reads = [dma.port, *cluster.tiles, *cluster.values, *vector.reads]
-        for port, reader in zip(activations.reads, reads, strict=True):
-            wiring.connect(m, port, reader)
-        for port, reader in zip(activations.mask_reads, cluster.masks, strict=True):
-            wiring.connect(m, port, reader)
-        writes = [dma.activation, *cluster.writes, *vector.writes]
-        for port, writer in zip(activations.writes, writes, strict=True):
-            wiring.connect(m, writer, port)
-        m.d.comb += cluster.waits_for_semaphore.eq(queues["product"].waiting)
-        for port, reader in zip(weights.reads, [*cluster.weights, vector.read_affine], strict=True):
-            wiring.connect(m, port, reader)
-        wiring.connect(m, dma.weight, weights.writes[0])
+        # Data.
+        for name, queue in queues.items():
+            target = getattr(transfers, name)
+            m.d.comb += [
+                Value.cast(target.payload).eq(queue.o.payload.body),
+                target.valid.eq(queue.o.valid),
+                queue.o.ready.eq(target.ready),
+                queue.done.eq(getattr(transfers, f"{name}_done")),
+            ]
+        for node, write, read in zip(nodes, transfers.activations, transfers.results, strict=True):
+            wiring.connect(m, write, node.load)
+            wiring.connect(m, node.store, read)
+        for load, write in zip(transfers.weights, weights.writes, strict=True):
+            wiring.connect(m, load, write)
+        ports = [*zip(*(node.weights for node in nodes), strict=True)]
+        for n, leaves in enumerate([*ports, [node.affine for node in nodes]]):
+            combiner = ReadCombiner(**shape, leaves=clusters)
+            m.submodules[f"weight_reads{n}"] = combiner
+            wiring.connect(m, combiner.port, weights.reads[n])
+            for leaf, reader in zip(combiner.leaf_ports, leaves, strict=True):
+                wiring.connect(m, leaf, reader)
+        for n in range(len(nodes[0].sends)):
+            self._exchange(m, n, scheduler, nodes)
+        for inner, outer in zip(transfers.axi, self.axi, strict=True):
+            wiring.connect(m, inner, wiring.flipped(outer))
 
-        for name, member in self.axi.signature.members.items():
-            inner, outer = getattr(dma.axi, name), getattr(self.axi, name)
-            m.d.comb += inner.eq(outer) if member.flow == In else outer.eq(inner)
-
-        self._watch(m, queues, dma, decoder, scheduler, cluster, activations, weights)
-        self._count(m, queues, dma, scheduler, cluster, vector, activations, weights)
+        self._watch(m, queues, completions, transfers, decoder, scheduler, nodes, weights)
+        self._count(m, queues, completions, transfers, scheduler, nodes, weights)
         return m
 
-    def _start_engines(self, m, queues, dma: Dma, cluster: Cluster, vector: VectorEngine) -> None:
-        for name, target in (("load", dma.load), ("store", dma.store)):
+    def _command_nodes(self, m: Module, scheduler, completions, nodes: list[ClusterNode]) -> None:
+        """Products, vector operations and SEQUENCE, in program order, to all nodes."""
+        layout = NodeCommand(self.config.fmt.width)
+        m.submodules.fork = fork = StreamFork(shape=layout, leaves=len(nodes))
+        for node, commands in zip(nodes, fork.o, strict=True):
+            wiring.connect(m, commands, node.commands)
+        for name, kind in (("product", NodeKind.PRODUCT), ("vector", NodeKind.VECTOR)):
+            m.submodules[f"{name}_completion"] = completion = completions[name]
+            source = getattr(scheduler, name)
+            header = source.payload.header
+            with m.If(source.valid):
+                m.d.comb += [
+                    fork.i.payload.kind.eq(kind),
+                    Value.cast(fork.i.payload.command.header).eq(header),
+                    fork.i.payload.command.body.eq(source.payload.body),
+                    fork.i.payload.command.threshold.eq(source.payload.threshold),
+                    fork.i.valid.eq(completion.i.ready),
+                ]
             m.d.comb += [
-                Value.cast(target.payload).eq(queues[name].o.payload.body),
-                target.valid.eq(queues[name].o.valid),
-                queues[name].o.ready.eq(target.ready),
+                completion.i.valid.eq(source.valid & fork.i.ready),
+                completion.i.payload.index.eq(header.index),
+                completion.i.payload.signal_enable.eq(header.signal_enable),
+                completion.i.payload.signal.eq(header.signal),
+                source.ready.eq(completion.i.ready & fork.i.ready),
             ]
-        product = queues["product"].o
-        body = data.View(ProductCommand(), product.payload.body)
-        m.d.comb += [
-            Value.cast(cluster.orders.payload.command).eq(Value.cast(body)),
-            cluster.orders.payload.threshold.eq(product.payload.threshold),
-            cluster.orders.valid.eq(product.valid),
-            product.ready.eq(cluster.orders.ready),
-        ]
-        wiring.connect(m, queues["vector"].o, vector.i)
-        for name, done in (
-            ("load", dma.load_done),
-            ("store", dma.store_done),
-            ("product", cluster.done),
-            ("vector", vector.done),
+            done = Cat(getattr(node, f"{name}_done") for node in nodes)
+            m.submodules[f"{name}_barrier"] = barrier = Barrier(
+                leaves=len(nodes), most=MOST_UNDER_WAY
+            )
+            m.d.comb += [
+                barrier.done.eq(delayed(m, done, self._exchange_delay(), name=f"{name}_done")),
+                completion.done.eq(barrier.all_done),
+            ]
+        with m.If(scheduler.sequence.valid):
+            m.d.comb += [
+                fork.i.payload.kind.eq(NodeKind.SEQUENCE),
+                fork.i.payload.command.body.eq(scheduler.sequence.payload),
+                fork.i.valid.eq(1),
+            ]
+        m.d.comb += scheduler.sequence.ready.eq(fork.i.ready)
+
+    def _exchange_delay(self) -> int:
+        """Cycles that completion waits until what was shared is written everywhere."""
+        clusters = self.config.array.clusters
+        if clusters == 1:
+            return 0
+        written = Exchange.latency(clusters) + 2
+        told = Barrier.latency(clusters) + 1 + tree_levels(clusters)
+        return max(0, written - told)
+
+    def _signal_nodes(self, m: Module, scheduler, queues, completions, thresholds, nodes) -> None:
+        """What all nodes are told, and what they tell all together."""
+        clusters = len(nodes)
+
+        def tell(value: Value, name: str):
+            return spread(m, value, clusters, name=name)
+
+        signals = [queues["load"].signal, queues["store"].signal, scheduler.signal]
+        for kind, sources in (
+            ("signals", signals),
+            ("completed", [completion.signal for completion in completions.values()]),
         ):
-            m.d.comb += queues[name].done.eq(done)
+            for n, source in enumerate(sources):
+                for member in ("valid", "semaphore"):
+                    values = tell(getattr(source, member), f"{kind}{n}_{member}")
+                    for node, value in zip(nodes, values, strict=True):
+                        m.d.comb += getattr(getattr(node, kind)[n], member).eq(value)
+        for node, value in zip(nodes, tell(self.stop, "stop"), strict=True):
+            m.d.comb += node.stop.eq(value)
+        query = thresholds.query
+        for member in ("flush", "enable", "entry"):
+            values = tell(getattr(query, member), f"query_{member}")
+            for node, value in zip(nodes, values, strict=True):
+                m.d.comb += getattr(node.kept_query, member).eq(value)
+        m.d.comb += thresholds.kept.eq(reduced(m, [node.kept for node in nodes], add, name="kept"))
+
+    def _exchange(self, m: Module, number: int, scheduler, nodes: list[ClusterNode]) -> None:
+        """Results that PE ``number`` of each node shares."""
+        exchange = Exchange(
+            fmt=self.config.fmt, tile=self.config.datapath.tile, clusters=len(nodes)
+        )
+        m.submodules[f"exchange{number}"] = exchange
+        with m.If(scheduler.sequence.valid & scheduler.sequence.ready):
+            m.d.sync += exchange.span.eq(scheduler.sequence.payload.span)
+        for n, node in enumerate(nodes):
+            wiring.connect(m, node.sends[number], exchange.sends[n])
+            wiring.connect(m, exchange.receives[n], node.receives[number])
 
     def _watch(
-        self, m, queues, dma: Dma, decoder, scheduler, cluster: Cluster, activations, weights
+        self, m, queues, completions, transfers: Transfers, decoder, scheduler, nodes, weights
     ) -> None:
         """Find out what fails, and in which command."""
         # A buffer reports a cycle late: by then the command may have completed.
-        culprit = {}
-        for name, queue in queues.items():
-            culprit[name] = Signal(COMMAND_INDEX_WIDTH, name=f"{name}_culprit")
-            m.d.sync += culprit[name].eq(queue.oldest)
+        late = 1 + reduction_latency(len(nodes))
+        culprit = {
+            name: delayed(m, one.oldest, late, name=f"{name}_culprit")
+            for name, one in {**queues, **completions}.items()
+        }
 
-        # Tiles and rows of a product are read while those before it are at work.
-        started = Signal(range(COMMANDS))
-        starts = Array(
-            Signal(COMMAND_INDEX_WIDTH, name=f"product{n}_index") for n in range(COMMANDS)
-        )
-        product = queues["product"].o
-        with m.If(product.valid & product.ready):
-            m.d.sync += [
-                starts[started].eq(product.payload.header.index),
-                started.eq(started + 1),
-            ]
+        def any_node(name: str) -> Value:
+            return reduced(m, [getattr(node, name) for node in nodes], or_, name=name)
+
+        def first(a: Value, b: Value) -> Value:
+            return Mux(a[0], a, b)  # a failure's lowest bit says that there is one
+
+        failures = [Value.cast(node.failure) for node in nodes]
+        failure = Signal(Failure())
+        m.d.comb += Value.cast(failure).eq(reduced(m, failures, first, name="node_failure"))
 
         fetched_all = Signal()
-        with m.If(dma.fetch_done):
+        with m.If(transfers.fetch_done):
             m.d.sync += fetched_all.eq(1)
         # Nothing is left between fetch and scheduler, which still waits for an END.
         endless = Signal()
         m.d.comb += endless.eq(
             fetched_all & scheduler.i.ready & ~scheduler.i.valid & decoder.i.ready
         )
-        pes, streams = self.config.array.pes_per_cluster, self.config.array.streams
-        # Ports of the activation buffer: readers, mask readers, writers. Tiles and rows are
-        # watched where they are asked for.
-        ports = iter(activations.out_of_range)
-        store = next(ports)
-        _tiles, _values, vector_reads, _masks, load, results, vector_writes = (
-            Cat(islice(ports, count)).any()
-            for count in (pes, streams, VECTOR_READERS, streams, 1, pes, None)
-        )
-        *_weights, affine, weight_load = weights.out_of_range
-        loads = load | weight_load
-        vectors = vector_reads | vector_writes | affine
+        # Ports of the weight buffer: tiles, which are watched where they are asked for, gamma and
+        # beta, loads.
+        outside = weights.out_of_range
+        affine, weight_load = outside[len(weights.reads) - 1], outside[len(weights.reads) :].any()
+        load = any_node("load_outside") | transfers.load_outside | weight_load
+        store = any_node("store_outside") | transfers.store_outside
         causes: list[tuple[Any, Any, Any]] = [
             (
                 decoder.illegal & ~scheduler.ending,
@@ -339,19 +375,13 @@ class Core(SharedComponent):
                 decoder.illegal_index,
             ),
             (endless, ErrorCause.ILLEGAL_COMMAND, self.commands),
-            (dma.fetch_error.valid, dma.fetch_error.cause, dma.fetch_error_index),
-            (dma.load_error.valid, dma.load_error.cause, queues["load"].oldest),
-            (dma.store_error.valid, dma.store_error.cause, queues["store"].oldest),
-            (cluster.overflow, ErrorCause.ILLEGAL_COMMAND, queues["product"].oldest),
-            (loads, ErrorCause.BUFFER_ADDRESS, culprit["load"]),
+            (transfers.fetch_error.valid, transfers.fetch_error.cause, transfers.fetch_error_index),
+            (transfers.load_error.valid, transfers.load_error.cause, queues["load"].oldest),
+            (transfers.store_error.valid, transfers.store_error.cause, queues["store"].oldest),
+            (load, ErrorCause.BUFFER_ADDRESS, culprit["load"]),
             (store, ErrorCause.BUFFER_ADDRESS, culprit["store"]),
-            (results, ErrorCause.BUFFER_ADDRESS, culprit["product"]),
-            (
-                cluster.out_of_range,
-                ErrorCause.BUFFER_ADDRESS,
-                starts[cluster.out_of_range_command],
-            ),
-            (vectors, ErrorCause.BUFFER_ADDRESS, culprit["vector"]),
+            (failure.valid, failure.cause, failure.command),
+            (affine, ErrorCause.BUFFER_ADDRESS, culprit["vector"]),
         ]
         m.d.sync += self.failure.valid.eq(0)
         for valid, cause, command in reversed(causes):
@@ -369,41 +399,36 @@ class Core(SharedComponent):
             m.d.sync += [valid.eq(a[0] | b[0]), index.eq(Mux(first, a[1], b[1]))]
             return valid, index
 
-        load, store, product, vector = ((~q.idle, q.oldest) for q in queues.values())
+        load, store, product, vector = (
+            (~one.idle, one.oldest) for one in (*queues.values(), *completions.values())
+        )
         some, oldest = older(older(load, store), older(product, vector))
         m.d.comb += self.oldest.eq(Mux(some, oldest, scheduler.index))
 
     def _count(
-        self, m, queues, dma: Dma, scheduler, cluster: Cluster, vector, act, weights
+        self, m, queues, completions, transfers: Transfers, scheduler, nodes, weights
     ) -> None:
-        datapath = self.config.datapath
-        # With a weight window, a multiplier issues nothing but products of two non-zero factors.
-        multipliers = cluster.issued * datapath.multipliers
         counts: dict[str, Any] = {
-            "multiplier_cycles": (
-                cluster.effectual_products if datapath.weight_window else multipliers
-            ),
-            "products_effectual": cluster.effectual_products,
-            "busy_lanes": cluster.lanes.busy,
-            **{f"stall_{cause}": getattr(cluster.lanes, cause) for cause in LANE_CAUSES},
             **{f"busy_{name}": queue.busy for name, queue in queues.items()},
-            "activation_reads": act.read_count,
-            "activation_writes": act.write_count,
-            "activation_skipped": cluster.skipped,
             "weight_reads": weights.read_count,
             "weight_writes": weights.write_count,
-            "tile_loads": cluster.tile_load,
-            "tile_reuses": cluster.tile_reuse,
-            "saturated": cluster.saturated + vector.saturated,
-            "dma_read_bytes": dma.read_bytes,
-            "dma_write_bytes": dma.write_bytes,
+            "dma_read_bytes": transfers.read_bytes,
+            "dma_write_bytes": transfers.write_bytes,
         }
+        for name in nodes[0].increments.signature.members:
+            values = [getattr(node.increments, name) for node in nodes]
+            if name.startswith("tile_"):  # all nodes walk the same tiles
+                counts[name] = delayed(m, values[0], self.count_latency, name=name)
+            else:
+                operation = or_ if name.startswith("busy_") and name != "busy_lanes" else add
+                counts[name] = reduced(m, values, operation, name=name)
         for name, value in counts.items():
             m.d.comb += getattr(self.increments, name).eq(value)
-        lanes = [counts["busy_lanes"], *(counts[f"stall_{cause}"] for cause in LANE_CAUSES)]
-        array = self.config.array
-        m.d.comb += self.increments.idle_lanes.eq(array.pes * array.lanes - sum(lanes))
-        done = [*(queue.done for queue in queues.values()), scheduler.executed]
+        done = [
+            *(queue.done for queue in queues.values()),
+            *(completion.done for completion in completions.values()),
+            scheduler.executed,
+        ]
         m.d.comb += self.completed.eq(sum(done, start=0))
         moving = [
             counts[name] != 0

@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from acceltran.arch.config import AcceleratorConfig, ConfigError
+from acceltran.arch.config import AcceleratorConfig
 from acceltran.arch.registers import COUNTERS, REGISTERS, counter_address
 from acceltran.compute.epilogue import Epilogue
 from acceltran.compute.lane_kinds import make_lane
@@ -19,21 +19,9 @@ from acceltran.memory.vector_buffer import VectorBuffer
 from acceltran.netlist_summary import RAM, summarise
 from acceltran.top import AccelTran
 
-__all__ = ["check_supported", "generate_verilog", "write_outputs"]
+__all__ = ["generate_verilog", "write_outputs"]
 
 TOP = "acceltran"
-
-
-def check_supported(config: AcceleratorConfig) -> None:
-    """Raise ConfigError for a legal machine that this version cannot build yet."""
-    rules: tuple[tuple[str, int, int], ...] = (
-        ("array.pes / array.pes_per_cluster", config.array.clusters, 1),
-        ("memory.axi_masters", config.memory.axi_masters, 1),
-        ("datapath.multipliers", config.datapath.multipliers, config.datapath.tile),
-    )
-    for name, value, supported in rules:
-        if value != supported:
-            raise ConfigError(f"{name} must be {supported} in this version, not {value}")
 
 
 def _header(config: AcceleratorConfig) -> str:
@@ -45,15 +33,11 @@ def _header(config: AcceleratorConfig) -> str:
 
 
 def generate_verilog(config: AcceleratorConfig) -> str:
-    """Verilog of the machine, top module ``acceltran``; the same text for the same configuration.
-
-    Raises ConfigError if this version cannot build it.
-    """
+    """Verilog of the machine, top module ``acceltran``; the same for the same configuration."""
     return _convert(config, Library())
 
 
 def _convert(config: AcceleratorConfig, library: Library) -> str:
-    check_supported(config)
     return _header(config) + library.convert_verilog(AccelTran(config=config), name=TOP)
 
 
@@ -63,6 +47,7 @@ def _latencies(config: AcceleratorConfig) -> dict[str, int]:
     lane = make_lane(
         lane=datapath.lane,
         weight_window=datapath.weight_window,
+        multipliers=config.lane_multipliers,
         fmt=config.fmt,
         tile=datapath.tile,
         inner=config.limits.inner,
@@ -111,8 +96,7 @@ def _sidecar(
 def write_outputs(config: AcceleratorConfig, preset: str, folder: Path) -> list[Path]:
     """Write ``acceltran.v``, ``.json``, ``.h``, ``registers.md`` and ``lint.vlt`` into ``folder``.
 
-    Byte-identical for the same input, whatever the folder. Returns the paths. Raises ConfigError,
-    before anything is written, if this version cannot build the machine.
+    Byte-identical for the same input, whatever the folder. Returns the paths.
     """
     library = Library()
     verilog = _convert(config, library)

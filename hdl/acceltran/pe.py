@@ -53,7 +53,7 @@ class ProcessingElement(SharedComponent):
     ----------
     fmt, tile, inner, tile_rows, partial_sums, multiplier_stages
         As in ``Lane``.
-    lane, weight_window
+    lane, weight_window, multipliers
         As in ``make_lane``.
     lanes : int
         Lanes; at least 1.
@@ -61,13 +61,16 @@ class ProcessingElement(SharedComponent):
         Most streams; a power of two that divides ``lanes``.
     pes : int
         PEs of the cluster; a power of two.
+    ports : int
+        Tile ports; a power of two that divides ``lanes``.
 
     Members
     -------
     index : ``In(range(pes))``
         Number of this PE in its cluster.
-    tile_write : ``In(VectorWrite(...))``
-    bias_write : ``In(BiasWrite(...))``
+    tile_write : ``In(VectorWrite(...)).array(ports)``
+    bias_write : ``In(BiasWrite(...)).array(ports)``
+        Port n writes tiles and biases of words that are n modulo ``ports``.
     lane_enable : ``In(lanes).array(2)``
         Lanes that take part, of each context.
     stream_count : ``In(range(streams + 1)).array(2)``
@@ -102,8 +105,8 @@ class ProcessingElement(SharedComponent):
     """
 
     index: Signal
-    tile_write: Any
-    bias_write: Any
+    tile_write: list[Any]
+    bias_write: list[Any]
     lane_enable: list[Signal]
     stream_count: list[Signal]
     parameters: list[Any]
@@ -131,7 +134,9 @@ class ProcessingElement(SharedComponent):
         lanes: int,
         streams: int,
         pes: int,
+        ports: int,
         weight_window: int = 0,
+        multipliers: int | None = None,
         multiplier_stages: int = 2,
     ):
         if lane not in LANES:
@@ -147,6 +152,10 @@ class ProcessingElement(SharedComponent):
             )
         if pes < 1 or pes & (pes - 1):
             raise ValueError(f"Number of PEs must be a power of two, not {pes!r}")
+        if ports < 1 or ports & (ports - 1) or lanes % ports:
+            raise ValueError(
+                f"Number of ports must be a power of two that divides {lanes} lanes, not {ports!r}"
+            )
         self.fmt = fmt
         self.tile = tile
         self.inner = inner
@@ -156,7 +165,9 @@ class ProcessingElement(SharedComponent):
         self.lanes = lanes
         self.streams = streams
         self.pes = pes
+        self.ports = ports
         self.weight_window = weight_window
+        self.multipliers = multipliers
         self.multiplier_stages = multiplier_stages
         scalars = scalar_layout(
             fmt,
@@ -167,8 +178,10 @@ class ProcessingElement(SharedComponent):
         )
         super().__init__({
             "index": In(range(pes)),
-            "tile_write": In(VectorWrite(fmt, tile=tile, tile_rows=tile_rows, lanes=lanes)),
-            "bias_write": In(BiasWrite(fmt, tile=tile, lanes=lanes)),
+            "tile_write": In(VectorWrite(fmt, tile=tile, tile_rows=tile_rows, lanes=lanes)).array(
+                ports
+            ),
+            "bias_write": In(BiasWrite(fmt, tile=tile, lanes=lanes)).array(ports),
             "lane_enable": In(lanes).array(CONTEXTS),
             "stream_count": In(range(streams + 1)).array(CONTEXTS),
             "parameters": In(EpilogueParameters(fmt)).array(CONTEXTS),
@@ -188,7 +201,8 @@ class ProcessingElement(SharedComponent):
     def elaborate(self, platform):
         m = Module()
         lanes = self._add_lanes(m)
-        drain, bias = self._add_drain(m, lanes)
+        drain = self._add_drain(m, lanes)
+        bias = self._add_bias(m, drain)
         parameters = self._add_contexts(m, drain)
         self._add_epilogue(m, drain, bias, parameters)
         m.d.comb += [
@@ -205,6 +219,7 @@ class ProcessingElement(SharedComponent):
         return make_lane(
             lane=self.lane,
             weight_window=self.weight_window,
+            multipliers=self.multipliers,
             fmt=self.fmt,
             tile=self.tile,
             inner=self.inner,
@@ -215,11 +230,14 @@ class ProcessingElement(SharedComponent):
 
     def _add_lanes(self, m: Module) -> list[Lane]:
         lanes = [self._make_lane() for _ in range(self.lanes)]
-        write: Any = self.tile_write
-        targets, row, vector = Signal(self.lanes), Signal.like(write.row), Signal.like(write.vector)
-        m.d.sync += targets.eq(Mux(write.valid, write.lanes, 0))
-        with m.If(write.valid):
-            m.d.sync += [row.eq(write.row), vector.eq(write.vector)]
+        writes = []
+        for write in self.tile_write:
+            late = Signal.like(write.lanes), Signal.like(write.row), Signal.like(write.vector)
+            targets, row, vector = late
+            m.d.sync += targets.eq(Mux(write.valid, write.lanes, 0))
+            with m.If(write.valid):
+                m.d.sync += [row.eq(write.row), vector.eq(write.vector)]
+            writes.append(late)
         enable, count = Signal(self.lanes), Signal(range(self.streams + 1))
         m.d.comb += [
             enable.eq(Mux(self.context, *reversed(self.lane_enable))),
@@ -227,13 +245,17 @@ class ProcessingElement(SharedComponent):
         ]
         for number, lane in enumerate(lanes):
             m.submodules[f"lane{number}"] = lane
+            tile_write = lane.tile_write
             m.d.comb += [
                 lane.enable.eq(1),
-                lane.tile_write.valid.eq(targets[number]),
-                lane.tile_write.row.eq(row),
-                lane.tile_write.values.eq(vector.values),
-                lane.tile_write.keep.eq(vector.keep),
+                tile_write.valid.eq(reduce(or_, (targets[number] for targets, _, _ in writes))),
             ]
+            # No two ports write to a lane: the last one may stand for none.
+            *others, (_, row, vector) = writes
+            word = Cat(row, vector.values.as_value(), vector.keep)
+            for targets, row, vector in others:
+                word = Mux(targets[number], Cat(row, vector.values.as_value(), vector.keep), word)
+            m.d.comb += Cat(tile_write.row, tile_write.values.as_value(), tile_write.keep).eq(word)
 
         # A stream's lanes are chosen by how many streams share them.
         free = Cat(lane.scalars.ready for lane in lanes) | ~enable
@@ -251,7 +273,7 @@ class ProcessingElement(SharedComponent):
                     ]
         return lanes
 
-    def _add_drain(self, m: Module, lanes: list[Lane]) -> tuple[Drain, Ram]:
+    def _add_drain(self, m: Module, lanes: list[Lane]) -> Drain:
         m.submodules.drain = drain = Drain(
             fmt=self.fmt,
             tile=self.tile,
@@ -260,21 +282,37 @@ class ProcessingElement(SharedComponent):
             streams=self.streams,
             banks=self.pes,
         )
-        m.submodules.bias = bias = Ram(width=self.tile * self.fmt.width, depth=HALVES * self.lanes)
         for lane, sums in zip(lanes, drain.sums, strict=True):
             wiring.connect(m, lane.sums, sums)
-        write: Any = self.bias_write
-        m.d.sync += [
-            bias.write_enable.eq(write.valid),
-            bias.write_address.eq(self._bias_place(write.half, write.word)),
-            bias.write_data.eq(write.vector.values),
-        ]
-        m.d.comb += [
-            drain.index.eq(self.index),
-            bias.read_enable.eq(drain.take),
-            bias.read_address.eq(self._bias_place(drain.half, drain.word)),
-        ]
-        return drain, bias
+        m.d.comb += drain.index.eq(self.index)
+        return drain
+
+    def _add_bias(self, m: Module, drain: Drain) -> Value:
+        """Biases of each port's words in a memory of its own; those of the word that drains."""
+        port_bits = ceil_log2(self.ports)
+        words = self.lanes // self.ports
+
+        def place(half: Value, word: Value) -> Value:
+            return Mux(half, words, 0) + word[port_bits:]
+
+        biases = []
+        for port, write in enumerate(self.bias_write):
+            bias = Ram(width=self.tile * self.fmt.width, depth=HALVES * words)
+            m.submodules[f"bias{port}"] = bias
+            m.d.sync += [
+                bias.write_enable.eq(write.valid),
+                bias.write_address.eq(place(write.half, write.word)),
+                bias.write_data.eq(write.vector.values),
+            ]
+            m.d.comb += [
+                bias.read_enable.eq(drain.take),
+                bias.read_address.eq(place(drain.half, drain.word)),
+            ]
+            biases.append(bias.read_data)
+        port = Signal(port_bits)
+        with m.If(drain.take):
+            m.d.sync += port.eq(drain.word)
+        return Array(biases)[port]
 
     def _add_contexts(self, m: Module, drain: Drain) -> Any:
         """Let the rows of one context pass, then those of the other; its parameters."""
@@ -318,10 +356,7 @@ class ProcessingElement(SharedComponent):
         ]
         return parameters
 
-    def _bias_place(self, half: Any, word: Any) -> Any:
-        return Mux(half, self.lanes, 0) + word
-
-    def _add_epilogue(self, m: Module, drain: Drain, bias: Ram, parameters: Any) -> None:
+    def _add_epilogue(self, m: Module, drain: Drain, bias: Value, parameters: Any) -> None:
         m.submodules.epilogue = epilogue = Epilogue(
             fmt=self.fmt, tile=self.tile, inner=self.inner, tag_width=ADDRESS_WIDTH
         )
@@ -332,7 +367,7 @@ class ProcessingElement(SharedComponent):
             epilogue.i.valid.eq(drain.o.valid),
             epilogue.i.payload.sums.eq(drain.o.payload.sums),
             epilogue.i.payload.tag.eq(drain.o.payload.address),
-            epilogue.i.payload.bias.eq(bias.read_data),
+            epilogue.i.payload.bias.eq(bias),
             drain.o.ready.eq(epilogue.i.ready),
             self.o.valid.eq(epilogue.o.valid),
             self.o.payload.address.eq(epilogue.o.payload.tag),

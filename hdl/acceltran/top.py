@@ -10,8 +10,10 @@ from acceltran.control.axi4_lite import Axi4LiteSignature
 from acceltran.control.counters import Counters
 from acceltran.control.register_file import ADDRESS_WIDTH, RegisterFile
 from acceltran.control.run_control import RunControl
-from acceltran.core import Core, counter_widths
+from acceltran.core import Core
+from acceltran.counter_limits import counter_widths
 from acceltran.memory.axi4 import Axi4, prefixed
+from acceltran.numeric.delay import delayed
 
 __all__ = ["AccelTran"]
 
@@ -28,13 +30,14 @@ class AccelTran(wiring.Component):
     Parameters
     ----------
     config : AcceleratorConfig
-        Of a machine with one cluster and one AXI master.
+        Of the machine.
 
     Members
     -------
     aclk, aresetn : ``In(1)``
         Clock, and reset: synchronous, active low.
     m_axi_* : ``Axi4(axi_data_bits)``
+        Of several masters, ``m_axi0_*``, ``m_axi1_*`` and so on.
     s_axil_* : ``Axi4LiteSignature(address_width=12)``, as its slave
     irq : ``Out(1)``
         Level; cleared by writing INTERRUPT.
@@ -50,7 +53,11 @@ class AccelTran(wiring.Component):
         super().__init__({
             "aclk": In(1),
             "aresetn": In(1),
-            **prefixed("m_axi_", Axi4(config.memory.axi_data_bits)),
+            **{
+                name: member
+                for prefix in self._master_prefixes()
+                for name, member in prefixed(prefix, Axi4(config.memory.axi_data_bits)).items()
+            },
             **prefixed("s_axil_", slave),
             "irq": Out(1),
         })
@@ -86,7 +93,8 @@ class AccelTran(wiring.Component):
         core = Core(config=self.config)
         m.submodules.core = DomainRenamer("core")(core)
 
-        self._connect(m, "m_axi_", core.axi)
+        for prefix, axi in zip(self._master_prefixes(), core.axi, strict=True):
+            self._connect(m, prefix, axi)
         self._connect(m, "s_axil_", registers.bus)
         m.d.sync += core_reset.eq(control.core_reset)
         m.d.comb += [
@@ -119,18 +127,24 @@ class AccelTran(wiring.Component):
             counters.increments.cycles.eq(control.running),
             self.irq.eq(registers.interrupt),
         ]
+        # Counters of the core are late, and so is the time in which lanes are accounted for.
+        counting = delayed(m, control.running, core.count_latency, name="counting")
         for name, _ in widths:
             if name != "cycles":
                 increment = getattr(core.increments, name)
                 if name in LANE_COUNTERS:
                     # Busy, stalled and idle add up to all lanes in each cycle that is counted.
-                    increment = Mux(control.running, increment, 0)
+                    increment = Mux(counting, increment, 0)
                 m.d.comb += getattr(counters.increments, name).eq(increment)
         with m.If(control.core_start):
             m.d.sync += registers.commands_done.eq(0)
         with m.Else():
             m.d.sync += registers.commands_done.eq(registers.commands_done + core.completed)
         return m
+
+    def _master_prefixes(self) -> list[str]:
+        masters = self.config.memory.axi_masters
+        return ["m_axi_"] if masters == 1 else [f"m_axi{n}_" for n in range(masters)]
 
     def _connect(self, m: Module, prefix: str, inner) -> None:
         """Connect ports ``prefix`` + name with the bus ``inner`` of a submodule."""

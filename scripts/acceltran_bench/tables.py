@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from acceltran.arch.presets import preset
+from acceltran_bench.generation import generation
 from acceltran_bench.measure import encoder_run, product, real_product, row, shipped_sentences
 from acceltran_bench.rows import Row
 from acceltran_cli.sentences import classify_tokens, shipped_classifier
@@ -208,4 +209,5 @@ TABLES: dict[str, Callable[[], Iterator[Row]]] = {
     "layer": layer,
     "curves": curves,
     "sentences": sentences,
+    "generate": generation,
 }

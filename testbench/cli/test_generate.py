@@ -27,15 +27,6 @@ def test_files(acceltran, tmp_path):
     assert sidecar["preset"] == "tiny" and sidecar["configuration"]["array"]["lanes"] == 1
 
 
-def test_machines_that_cannot_be_built_yet(acceltran, tmp_path):
-    for preset in ("edge", "server"):
-        answer = acceltran("generate", preset, "-o", tmp_path / "rtl")
-        assert (answer.code, answer.stdout) == (2, "")
-        rule = "Error: array.pes / array.pes_per_cluster must be 1 in this version, not "
-        assert answer.stderr.startswith(rule) and answer.stderr.count("\n") == 1
-    assert not names(tmp_path)
-
-
 def test_refused_outputs(acceltran, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     for output in ("file", "file/rtl/more"):

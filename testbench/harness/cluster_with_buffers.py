@@ -20,7 +20,7 @@ class ClusterWithBuffers(wiring.Component):
     Parameters
     ----------
     config : AcceleratorConfig
-        With one cluster.
+        Of the machine that the cluster is of.
 
     Members
     -------
@@ -62,15 +62,16 @@ class ClusterWithBuffers(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        pes, streams = config.array.pes_per_cluster, config.array.streams
+        pes, streams = config.array.pes_per_cluster, config.streams
         m.submodules.cluster = cluster = self._cluster
+        loaders = len(cluster.tiles)
         m.submodules.activations = activations = VectorBuffer(
             fmt=config.fmt,
             tile=config.datapath.tile,
-            depth=config.activation_vectors,
+            depth=config.cluster_vectors,
             banks=config.activation_banks,
             spread=True,
-            readers=pes + streams + 1,
+            readers=loaders + streams + 1,
             writers=pes + 1,
             mask_readers=streams,
         )
@@ -79,7 +80,7 @@ class ClusterWithBuffers(wiring.Component):
             tile=config.datapath.tile,
             depth=config.weight_vectors,
             banks=config.weight_banks,
-            readers=pes,
+            readers=loaders,
             writers=1,
         )
         for ports, users in (
@@ -94,6 +95,7 @@ class ClusterWithBuffers(wiring.Component):
         for write, port in zip(cluster.writes, activations.writes[:pes], strict=True):
             connect(m, write, port)
         connect(m, flipped(self.orders), cluster.orders)
+        m.d.comb += cluster.rows_ready.eq(1)
         for name in cluster.lanes.signature.members:
             m.d.comb += getattr(self.lanes, name).eq(getattr(cluster.lanes, name))
         m.d.comb += self.out_of_range.eq((activations.out_of_range | weights.out_of_range).any())

@@ -32,7 +32,7 @@ def test_lane_cycles_add_up(config, stall, pytestconfig):
     )
     assert run.error_cause == ErrorCause.NONE
     lanes = {name: run.counters[name] for name in LANE_COUNTERS}
-    assert sum(lanes.values()) == config.array.pes * config.array.lanes * run.counters["cycles"]
+    assert sum(lanes.values()) == config.array.pes * config.lanes * run.counters["cycles"]
     assert all(lanes.values())
     # A broadcast lane that is busy issues one product with each multiplier.
     issued = run.counters["multiplier_cycles"]

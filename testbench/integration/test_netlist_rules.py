@@ -4,8 +4,11 @@
 import pytest
 
 from acceltran.arch.fixed_point import FixedPoint
+from acceltran.compute.pruning_boundary import PruningBoundary
 from acceltran.control.kept_counter import KeptCounter
+from acceltran.control.kept_totals import KeptTotals
 from acceltran.control.lane_accounts import LaneAccounts
+from acceltran.control.localizer import Localizer
 from acceltran.control.threshold_control import ThresholdControl
 from acceltran.control.vector_engine import VectorEngine
 from acceltran.library import Library
@@ -42,10 +45,11 @@ endmodule
 MORE_UNITS = {
     "kept_counter": lambda: KeptCounter(most=16, width=28),
     "lane_accounts": lambda: LaneAccounts(lanes=4, streams=2, pes=2),
+    "pruning_boundary": lambda: PruningBoundary(fmt=FixedPoint(int_bits=4, frac_bits=8)),
     "ram": lambda: Ram(width=20, depth=100),
-    "threshold_control": lambda: ThresholdControl(
-        fmt=FixedPoint(int_bits=4, frac_bits=16), most=(32, 16)
-    ),
+    "kept_totals": lambda: KeptTotals(most=(32, 16)),
+    "localizer": lambda: Localizer(threshold_width=20, clusters=4),
+    "threshold_control": lambda: ThresholdControl(fmt=FixedPoint(int_bits=4, frac_bits=16)),
     "vector_engine": lambda: VectorEngine(
         fmt=FixedPoint(int_bits=4, frac_bits=8),
         tile=4,

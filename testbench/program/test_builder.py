@@ -13,7 +13,7 @@ from acceltran_sim.errors import InputError
 from acceltran_sim.golden.encoder import encode
 from acceltran_sim.models.classifier import BERT_TINY_SST2
 from acceltran_sim.models.encoder_model import load_model
-from acceltran_sim.program.builder import build
+from acceltran_sim.program.builder import build, build_resident
 from acceltran_sim.program.command import Command
 from acceltran_sim.program.footprint import footprint
 from acceltran_sim.program.image import Program
@@ -183,8 +183,11 @@ def follow(checker, commands, config):
         checker.start(command)
         if command.opcode == Opcode.THRESHOLD:
             checker.set_threshold(command["index"])
-        for access in footprint(command, config.datapath.tile):
-            (checker.write if access.write else checker.read)(access.buffer, access.vectors)
+        for access in footprint(command, config):
+            if access.write:
+                checker.write(access.buffer, access.vectors)
+            else:
+                checker.read(access.buffer, access.vectors, early=access.early)
         if command.opcode in (Opcode.MATMUL, Opcode.SOFTMAX, Opcode.LAYERNORM):
             checker.use_threshold(command["threshold"])
 
@@ -309,3 +312,52 @@ def test_largest_job_promised_for_tiny():
     rng = np.random.default_rng(1)
     model = random_model(rng, layers=1, heads=4, head_size=64, intermediate=1024)
     check(TINY, model, random_job(rng, hidden=256, sequence=128, batch=2))
+
+
+@pytest.mark.parametrize("config", [TINY, TINY2.replace(array={"pes": 4})], ids=["1", "2"])
+def test_resident(config):
+    """Three programs: what the second one needs and gives stays in the buffers."""
+    rng = np.random.default_rng(2)
+    model = random_model(rng, layers=2, **SHAPE)
+    job = random_job(rng, hidden=60, sequence=40, batch=3)
+    encoder, raw = quantized(model, job, config)
+    load, run, store = programs = build_resident(config, encoder, raw, job.lengths)
+    moves = {Opcode.LOAD, Opcode.STORE}
+    assert {c.opcode for c in load.commands} == {Opcode.LOAD, Opcode.END}
+    assert not moves & {c.opcode for c in run.commands}
+    assert {c.opcode for c in store.commands} == {Opcode.STORE, Opcode.END}
+    machine = Interpreter(config, load.base, load.image)
+    for program in programs:
+        machine.run(program.commands)
+    start = store.output_address - store.base
+    result = store.output(bytes(machine.dram[start : start + store.output_size]))
+    assert (result == encode(encoder, raw, job.lengths).raw).all()
+
+
+@pytest.mark.parametrize(
+    "buffers,message",
+    [
+        (
+            {"activation_kib": 100},
+            (
+                "A batch of 3 must fit the activation buffer at once: it needs 2880 vectors,"
+                " the buffer holds 2560"
+            ),
+        ),
+        (
+            {"weight_kib": 60},
+            (
+                "All weights must fit the weight buffer at once: they need 2716 vectors,"
+                " the buffer holds 1536"
+            ),
+        ),
+    ],
+)
+def test_resident_refuses(buffers, message):
+    rng = np.random.default_rng(2)
+    config = small(TINY, buffers=buffers)
+    job = Job(hidden=np.ones((3, 40, 60), dtype=np.float32), lengths=np.array([40, 40, 40]))
+    encoder, raw = quantized(random_model(rng, layers=1, **SHAPE), job, config)
+    with pytest.raises(InputError) as error:
+        build_resident(config, encoder, raw, job.lengths)
+    assert str(error.value) == message

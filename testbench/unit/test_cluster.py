@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from acceltran.arch.activation import Activation
-from acceltran.arch.commands import BODIES, LOOPS, Opcode, OperandSource
+from acceltran.arch.commands import LOOPS, OperandSource
 from acceltran.arch.config import AcceleratorConfig, Array, Buffers, Datapath, Limits
 from acceltran.cluster import Cluster
 from acceltran.control.product_command import ProductCommand
 from acceltran.memory.ports import BufferWrite
+from acceltran.memory.tile_walker import TileWalker
 from acceltran_sim.golden.epilogue import epilogue
 from acceltran_sim.golden.loop_nest import tiles
 from acceltran_sim.golden.product import exact_sums
@@ -23,20 +24,22 @@ from testbench.harness.streams import StreamSource
 from testbench.harness.vectors import pack, unpack
 
 CONFIGS = {
-    "tiny": ({"pes": 1, "lanes": 4}, {"tile": 16, "frac_bits": 16, "lane": "broadcast"}),
-    "tiny2": ({"pes": 2, "lanes": 4}, {"tile": 8, "frac_bits": 12, "lane": "broadcast"}),
-    "wide": ({"pes": 4, "lanes": 8}, {"tile": 8, "frac_bits": 8, "lane": "broadcast"}),
-    "dot": ({"pes": 2, "lanes": 2}, {"tile": 8, "frac_bits": 8, "lane": "dot"}),
+    "tiny": ({"clusters": 1, "pes": 1, "lanes": 4}, {"tile": 16, "frac_bits": 16}),
+    "tiny2": ({"clusters": 1, "pes": 2, "lanes": 4}, {"tile": 8, "frac_bits": 12}),
+    "small": ({"clusters": 2, "pes": 1, "lanes": 4}, {"tile": 8, "frac_bits": 8}),
+    "wide": ({"clusters": 2, "pes": 4, "lanes": 8}, {"tile": 8, "frac_bits": 8}),
+    "dot": ({"clusters": 1, "pes": 2, "lanes": 2}, {"tile": 8, "frac_bits": 8, "lane": "dot"}),
 }
+"""Those of two clusters have two tile ports for each PE."""
 
 
 def build(name: str) -> AcceleratorConfig:
     array, datapath = CONFIGS[name]
-    tile = datapath["tile"]
+    clusters, pes, tile = array["clusters"], array["pes"], datapath["tile"]
     return AcceleratorConfig(
-        array=Array(pes_per_cluster=array["pes"], softmax_width=4, **array),
+        array=Array(pes=clusters * pes, pes_per_cluster=pes, lanes=array["lanes"], softmax_width=4),
         datapath=Datapath(multipliers=tile, tile_rows=8 * tile, partial_sums=64, **datapath),
-        buffers=Buffers(activation_kib=32, weight_kib=16, mask_kib=64),
+        buffers=Buffers(activation_kib=32 * clusters, weight_kib=16, mask_kib=64),
         limits=Limits(inner=256, sequence=256, hidden=256),
     )
 
@@ -68,9 +71,9 @@ class Bench:
         self.dut = dut
         self.config = build(parameters()["name"])
         self.fmt, self.tile = self.config.fmt, self.config.datapath.tile
-        self.pes, self.lanes = self.config.array.pes, self.config.array.lanes
+        self.pes, self.lanes = self.config.array.pes_per_cluster, self.config.lanes
         self.rng = np.random.default_rng(cocotb.RANDOM_SEED)
-        depth = self.config.activation_vectors // 2 // self.pes * self.pes
+        depth = self.config.cluster_vectors // 2 // self.pes * self.pes
         self.results = depth
         """First vector of the upper half of the buffer, which takes the results."""
         self.activations = np.zeros((2 * depth, self.tile), dtype=np.int64)
@@ -127,11 +130,11 @@ class Bench:
 
     def command(self, **fields):
         """Fields of a product, all zero but for those given and for what every product needs."""
-        command = dict.fromkeys((field.name for field in BODIES[Opcode.MATMUL]), 0)
+        command = dict.fromkeys(ProductCommand().members, 0)
         command |= {"batches": 1, "streams": 1, "order0": 0, "order1": 1, "order2": 2, "order3": 3}
         command |= {"shift": self.fmt.frac_bits, "b_rows": 0xFFFF}
         assert not fields.keys() - command.keys()
-        return command | fields
+        return command | {"valid_rows": fields["rows"]} | fields
 
     def model(self, c, threshold):
         """Carry out a product on the expected contents of the buffer."""
@@ -141,10 +144,10 @@ class Bench:
         bias: object = 0
         if c["bias_enable"]:
             bias = self.weights[c["bias_base"] : c["bias_base"] + columns].reshape(-1)
-        for batch in range(c["batches"]):
+        for batch in range(c["batches"] if c["valid_rows"] else 0):
             first = c["a_base"] + batch * c["a_batch_stride"]
-            rows = first + np.arange(c["rows"]) * c["a_row_stride"]
-            a = self.activations[rows[:, np.newaxis] + np.arange(inner)].reshape(c["rows"], -1)
+            rows = first + np.arange(c["valid_rows"]) * c["a_row_stride"]
+            a = self.activations[rows[:, np.newaxis] + np.arange(inner)].reshape(len(rows), -1)
             first = c["b_base"] + batch * c["b_batch_stride"]
             if c["b_source"] == OperandSource.ACTIVATION_TRANSPOSED:
                 shape = (columns * tile, inner)
@@ -168,7 +171,7 @@ class Bench:
                 threshold=threshold,
                 fmt=self.fmt,
             )
-            for row, vectors in enumerate(values.reshape(c["rows"], columns, tile)):
+            for row, vectors in enumerate(values.reshape(c["valid_rows"], columns, tile)):
                 first = c["c_base"] + batch * c["c_batch_stride"] + row * c["c_row_stride"]
                 first += c["c_first"]
                 self.activations[first : first + columns] = vectors
@@ -251,10 +254,11 @@ class Bench:
             c_first=c_first,
             columns=columns,
             rows=rows,
+            valid_rows=draw(0, rows) if number % 4 == 3 else rows,
             batches=batches,
             row_tile=draw(1, 2),
             inner_tile=draw(1, 4),
-            streams=1 << draw(0, self.config.array.streams.bit_length() - 1),
+            streams=1 << draw(0, self.config.streams.bit_length() - 1),
             bias_enable=draw(0, 1),
             bias_base=draw(0, 100),
             bias_shift=draw(0, self.fmt.frac_bits),
@@ -365,9 +369,50 @@ async def lanes_are_busy(dut):
         await dut.clk.rising_edge
     cycles = bench.cycles - before
     await bench.finish(1)
-    # Each column vector comes in 4 tiles, after those of the other PEs; rows leave word by word.
-    loading = (4 * bench.tile + bench.pes - 1) * bench.lanes
+    # Each column vector comes in 4 tiles; rows leave word by word.
+    loading = 4 * bench.tile * bench.lanes // bench.config.tile_ports
     rows = sum(max(scalars, bench.lanes + 1) for scalars in bench.scalars)
     if bench.config.datapath.lane == "broadcast":
         assert bench.counts["issued"] == sum(bench.scalars) * bench.lanes * bench.pes
         assert cycles <= loading + rows + 110
+
+
+@cocotb.test()
+@cocotb.parametrize(source=list(OperandSource))
+async def tiles_come_at_full_rate(dut, source):
+    """While nothing else reads, banks are no bottleneck: a vector per cycle, PE and tile port."""
+    bench = Bench(dut)
+    await bench.start(0.5)
+    inner = bench.config.datapath.tile_rows // 2 // bench.tile
+    streams = max(1, bench.lanes // 2)
+    batches, words = 16, bench.lanes // streams
+    columns = words * bench.pes
+    transposed = source == OperandSource.ACTIVATION_TRANSPOSED
+    command = bench.command(
+        a_base=bench.results,  # zeros, which are not read
+        a_row_stride=inner,
+        inner_vectors=inner,
+        inner_tile=inner,
+        b_source=source,
+        b_batch_stride=2 * bench.pes,
+        b_row_stride=128 // bench.tile if transposed else columns,
+        c_base=bench.results,
+        c_batch_stride=columns,
+        c_row_stride=columns,
+        columns=columns,
+        rows=1,
+        row_tile=1,
+        batches=batches,
+        streams=streams,
+    )
+    before = bench.cycles
+    await bench.give(command)
+    while bench.done < 1:
+        await dut.clk.rising_edge
+    cycles = bench.cycles - before
+    await bench.finish(1)
+    vectors = words // bench.config.tile_ports * inner * bench.tile
+    dut._log.info(f"{cycles} cycles, {batches} tiles of {vectors} vectors per loader")
+    # Two banks have no place for two ports that read transposed vectors.
+    waits = 1.05 if bench.pes > 1 else 1.3
+    assert cycles <= batches * (waits * vectors + TileWalker.TILE_CYCLES) + 100

@@ -7,7 +7,7 @@ from itertools import pairwise
 import cocotb
 import pytest
 
-from acceltran.arch.commands import BODIES, COMMAND_BYTES, HEADER, Opcode, encode
+from acceltran.arch.commands import BODIES, COMMAND_BYTES, HEADER, WAITS, Opcode, encode
 from acceltran.control.command_decoder import CommandDecoder
 from acceltran.control.command_word import CommandWord
 from testbench.harness.simulate import simulate, start
@@ -22,6 +22,7 @@ SIZES = {
     "hidden": 512,
     "banks": 4,
     "streams": 4,
+    "clusters": 4,
 }
 LEGAL = {
     Opcode.LOAD: {"vectors": 6, "row_vectors": 2, "buffer": 1},
@@ -47,6 +48,7 @@ LEGAL = {
     Opcode.LAYERNORM: {"rows": 1, "blocks": 32, "columns": 500, "epsilon": 1, "beta_shift": 31},
     Opcode.THRESHOLD: {"index": 127, "value": 0xFFFFFF, "mode": 2, "gain": 0xFFFF},
     Opcode.END: {},
+    Opcode.SEQUENCE: {"group": 1, "span": 1, "rows": 16, "length": 100},
 }
 ILLEGAL = [
     (Opcode.LOAD, {"vectors": 0}),
@@ -63,7 +65,9 @@ ILLEGAL = [
     (Opcode.MATMUL, {"row_tile": 129}),
     (Opcode.MATMUL, {"row_tile": 65, "streams": 1}),
     *((Opcode.MATMUL, {"c_base": low}) for low in (1, 2, 3)),
+    (Opcode.MATMUL, {"c_base": 1 << 23}),
     (Opcode.MATMUL, {"c_row_stride": 10}),
+    (Opcode.MATMUL, {"share_stride": 2}),
     (Opcode.MATMUL, {"c_batch_stride": 6, "batches": 2}),
     (Opcode.SOFTMAX, {"rows": 0}),
     (Opcode.SOFTMAX, {"blocks": 0}),
@@ -76,6 +80,11 @@ ILLEGAL = [
     (Opcode.LAYERNORM, {"columns": 0}),
     (Opcode.LAYERNORM, {"epsilon": 0}),
     (Opcode.LAYERNORM, {"beta_shift": 32}),
+    (Opcode.SEQUENCE, {"group": 2}),
+    (Opcode.SEQUENCE, {"span": 2, "group": 1}),
+    (Opcode.SEQUENCE, {"span": 3, "group": 0}),
+    (Opcode.SEQUENCE, {"signal_enable": 1}),
+    *((Opcode.SEQUENCE, {f"wait{n}_enable": 1}) for n in range(WAITS)),
 ]
 
 
@@ -102,6 +111,8 @@ def word(index: int, command: bytes) -> int:
 
 def with_random_header(opcode: Opcode, fields: dict[str, int]) -> bytes:
     header = {f.name: random.randint(0, f.mask) for f in HEADER if f.name != "opcode"}
+    if opcode is Opcode.SEQUENCE:
+        header = dict.fromkeys(header, 0)
     return encode(opcode, {**header, **LEGAL[opcode], **fields})
 
 

@@ -14,12 +14,13 @@ from testbench.harness.simulate import simulate, start
 from testbench.harness.streams import StreamSink, StreamSource
 
 BODY, THRESHOLD = 40, 20
+IN_FLIGHT = 3
 LAYOUT = QueuedCommand(BODY, THRESHOLD)
 
 
 def test_command_queue(request):
     simulate(
-        CommandQueue(body_width=BODY, threshold_width=THRESHOLD),
+        CommandQueue(body_width=BODY, threshold_width=THRESHOLD, in_flight=IN_FLIGHT),
         bench=__name__,
         parameters={},
         seed=request.config.getoption("seed"),
@@ -31,6 +32,11 @@ def test_rejects_depth():
         CommandQueue(body_width=BODY, threshold_width=THRESHOLD, depth=0)
 
 
+def test_rejects_in_flight():
+    with pytest.raises(ValueError, match=r"^Commands in flight must be at least 1, not 0$"):
+        CommandQueue(body_width=BODY, threshold_width=THRESHOLD, in_flight=0)
+
+
 def command(index: int, waits=(), signal: int | None = None) -> int:
     padded = [*waits, *[None] * (4 - len(waits))]
     return LAYOUT.const({
@@ -39,9 +45,15 @@ def command(index: int, waits=(), signal: int | None = None) -> int:
             "signal_enable": int(signal is not None),
             "signal": signal or 0,
             "waits": [
-                {"enable": 0, "semaphore": 5, "count": 77}
+                {"enable": 0, "semaphore": 5, "everywhere": 0, "rows": 0, "count": 77}
                 if wait is None
-                else {"enable": 1, "semaphore": wait[0], "count": wait[1]}
+                else {
+                    "enable": 1,
+                    "semaphore": wait[0],
+                    "everywhere": 0,
+                    "rows": 1,
+                    "count": wait[1],
+                }
                 for wait in padded
             ],
         },
@@ -64,6 +76,7 @@ async def begin(dut) -> None:
     dut.i__valid.value = 0
     dut.o__ready.value = 0
     set_counts(dut, {})
+    dut.everywhere.value = 0
     await start(dut)
 
 
@@ -139,7 +152,7 @@ async def compares_modulo(dut, ahead):
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def keeps_at_most_in_flight(dut):
-    """The engine never has more than IN_FLIGHT unfinished commands."""
+    """The engine never has more than in_flight unfinished commands."""
     await begin(dut)
     source = StreamSource(dut, "i")
     driver = cocotb.start_soon(source.put_all(command(index) for index in range(8)))
@@ -155,12 +168,12 @@ async def keeps_at_most_in_flight(dut):
     counter = cocotb.start_soon(count())
     for _ in range(80):
         await dut.clk.rising_edge
-    assert taken == CommandQueue.IN_FLIGHT
+    assert taken == IN_FLIGHT
     assert dut.oldest.value == 0
     await complete(dut)
     for _ in range(20):
         await dut.clk.rising_edge
-    assert taken == CommandQueue.IN_FLIGHT + 1
+    assert taken == IN_FLIGHT + 1
     assert dut.oldest.value == 1
     counter.cancel()
     driver.cancel()

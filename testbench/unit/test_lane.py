@@ -27,13 +27,21 @@ LANES = {
     "window8": partial(WindowLane, window=8),
     "window16": partial(WindowLane, window=16),
 }
+NARROW_LANES = {
+    "broadcast4": partial(BroadcastLane, multipliers=4),
+    "broadcast1": partial(BroadcastLane, multipliers=1),
+}
+CASES = [
+    *((lane, *case) for lane in LANES for case in ((16, 16, 2), (12, 16, 3), (8, 8, 1))),
+    *(("broadcast4", 12, 16, 3), ("broadcast4", 8, 8, 1), ("broadcast1", 16, 16, 2)),
+]
 INNER = 256
 TILE_ROWS = 64
 PARTIAL_SUMS = 8
 
 
 def build(lane: str, frac_bits: int, tile: int, stages: int):
-    return LANES[lane](
+    return {**LANES, **NARROW_LANES}[lane](
         fmt=FixedPoint(int_bits=4, frac_bits=frac_bits),
         tile=tile,
         inner=INNER,
@@ -43,8 +51,7 @@ def build(lane: str, frac_bits: int, tile: int, stages: int):
     )
 
 
-@pytest.mark.parametrize(("frac_bits", "tile", "stages"), [(16, 16, 2), (12, 16, 3), (8, 8, 1)])
-@pytest.mark.parametrize("lane", LANES)
+@pytest.mark.parametrize(("lane", "frac_bits", "tile", "stages"), CASES)
 def test_lane(lane, frac_bits, tile, stages, request):
     simulate(
         build(lane, frac_bits, tile, stages),
@@ -71,6 +78,18 @@ def test_rejects(lane, key, value, message):
     good = {"tile": 16, "inner": 64, "tile_rows": 64, "partial_sums": 4, "multiplier_stages": 2}
     with pytest.raises(ValueError, match=rf"^{message}$"):
         LANES[lane](fmt=FixedPoint(int_bits=4, frac_bits=16), **{**good, key: value})
+
+
+def test_refuses_multipliers_that_do_not_fit():
+    with pytest.raises(ValueError, match=r"^Multipliers must divide the tile 16, not 3$"):
+        BroadcastLane(
+            fmt=FixedPoint(int_bits=4, frac_bits=16),
+            tile=16,
+            inner=64,
+            tile_rows=64,
+            partial_sums=4,
+            multipliers=3,
+        )
 
 
 # What follows runs inside the simulator, once for each parametrisation of test_lane.
@@ -102,6 +121,7 @@ class Bench:
         chosen = parameters()
         self.name = chosen["lane"]
         self.lane = build(**chosen)
+        self.beats = self.lane.beats if isinstance(self.lane, BroadcastLane) else 1
         self.fmt, self.tile = self.lane.fmt, self.lane.tile
         self.beat_limit = self.lane.SCALARS_PER_BEAT
         self.rng = np.random.default_rng(cocotb.RANDOM_SEED)
@@ -219,8 +239,8 @@ class Bench:
                         blocks.append(scalar[0] // self.tile)
                         counts["effectual_products"] += int(np.count_nonzero(chunk.tile[index]))
                 changes = sum(x != y for x, y in zip([None, *blocks], blocks, strict=False))
-                if self.name == "broadcast":
-                    counts["issued"] += len(blocks)
+                if isinstance(self.lane, BroadcastLane):
+                    counts["issued"] += self.beats * len(blocks)
                 elif self.name == "dot":
                     counts["issued"] += self.tile * changes
                 sums = exact_sums(a, chunk.tile, fmt=self.fmt)
@@ -357,7 +377,10 @@ async def has_the_documented_latency(dut):
 
 @cocotb.test()
 async def accepts_a_scalar_per_cycle(dut):
-    """Neither the end of a row nor sums that wait for a while hold up the scalars."""
+    """Neither the end of a row nor sums that wait for a while hold up the scalars.
+
+    Where a row of the tile takes several beats, each scalar takes as many cycles.
+    """
     bench = Bench(dut)
     await bench.start()
     chunk = bench.random_chunk(0, set(), density=1.0, rows=0)
@@ -368,7 +391,7 @@ async def accepts_a_scalar_per_cycle(dut):
     begin = now()
     for _ in range(2):
         await bench.send(Row(0, False, True, scalars))
-    assert now() - begin <= 2 * bench.tile
+    assert now() - begin <= 2 * bench.tile * bench.beats
     await bench.receive()
     await bench.receive()
 
@@ -385,7 +408,7 @@ async def stands_still_while_sums_wait(dut):
         chunk.rows.append(row)
     sums, _ = bench.expect([chunk])
     driver = cocotb.start_soon(bench.drive([chunk]))
-    for _ in range(400):
+    for _ in range(400 * bench.beats):
         await dut.clk.rising_edge
     assert dut.sums__valid.value
     assert not dut.scalars__ready.value

@@ -19,10 +19,11 @@ ORDERS = list(itertools.permutations(range(4)))
 
 
 @pytest.mark.parametrize(
-    ("banks", "lanes", "streams", "tile"), [(1, 4, 4, 16), (4, 3, 1, 8), (2, 6, 2, 8)]
+    ("banks", "ports", "lanes", "streams", "tile"),
+    [(1, 1, 4, 4, 16), (4, 1, 3, 1, 8), (2, 2, 6, 2, 8)],
 )
-def test_loop_nest(banks, lanes, streams, tile, request):
-    machine = {"banks": banks, "lanes": lanes, "streams": streams, "tile": tile}
+def test_loop_nest(banks, ports, lanes, streams, tile, request):
+    machine = {"banks": banks, "ports": ports, "lanes": lanes, "streams": streams, "tile": tile}
     simulate(
         LoopNest(**machine),
         bench=__name__,
@@ -35,6 +36,7 @@ def test_loop_nest(banks, lanes, streams, tile, request):
     ("change", "message"),
     [
         ({"banks": 3}, "Number of banks must be a power of two, not 3"),
+        ({"ports": 3}, "Number of ports must be a power of two, not 3"),
         ({"lanes": 0}, "Number of lanes must be at least 1, not 0"),
         ({"streams": 3}, "Number of streams must be a power of two that divides 4 lanes, not 3"),
         ({"streams": 8}, "Number of streams must be a power of two that divides 4 lanes, not 8"),
@@ -43,7 +45,7 @@ def test_loop_nest(banks, lanes, streams, tile, request):
 )
 def test_rejects(change, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
-        LoopNest(**{"banks": 2, "lanes": 4, "streams": 4, "tile": 16, **change})
+        LoopNest(**{"banks": 2, "ports": 1, "lanes": 4, "streams": 4, "tile": 16, **change})
 
 
 # What follows runs inside the simulator, once for each machine.
@@ -66,27 +68,31 @@ def random_command(order=None, *, most=3):
         "inner_tile": inner_tile,
         "streams": random.choice([1 << n for n in range(parameters()["streams"].bit_length())]),
     }
+    command["valid_rows"] = random.choice([command["rows"], random.randint(0, command["rows"])])
     for n, loop in enumerate(order or random.choice(ORDERS)):
         command[f"order{n}"] = loop
     return command
 
 
-async def begin(dut, source_pace=1.0, sink_pace=1.0):
+async def begin(dut, source_pace=1.0, sink_pace=1.0, place=0):
     source = StreamSource(dut, "command", pace=source_pace)
     sink = StreamSink(dut, "tiles", pace=sink_pace)
+    if hasattr(dut, "place"):  # one that is zero bits wide is not there
+        dut.place.value = place
     await start(dut)
     return source, sink
 
 
 async def check(dut, commands, **paces):
-    source, sink = await begin(dut, **paces)
+    place = random.randrange(parameters()["banks"] * parameters()["ports"])
+    source, sink = await begin(dut, **paces, place=place)
     driver = cocotb.start_soon(
         source.put_all(pack_fields(ProductCommand(), command) for command in commands)
     )
     layout = Tile(parameters()["lanes"])
     for command in commands:
         machine = {name: parameters()[name] for name in ("banks", "lanes", "tile")}
-        for expected in tiles(command, **machine):
+        for expected in tiles(command, **machine, place=place):
             observed = unpack_fields(layout, await sink.get())
             assert observed.pop("command") == pack_fields(ProductCommand(), command)
             assert observed == expected

@@ -31,16 +31,16 @@ HALF_ROWS = SHAPE["tile_rows"] // 2
 
 
 @pytest.mark.parametrize(
-    ("lane", "window", "frac_bits", "lanes", "streams", "pes"),
+    ("lane", "window", "frac_bits", "lanes", "streams", "pes", "ports"),
     [
-        ("broadcast", 0, 16, 4, 4, 2),
-        ("broadcast", 0, 12, 6, 2, 1),
-        ("broadcast", 8, 12, 2, 2, 2),
-        ("dot", 0, 8, 2, 2, 4),
+        ("broadcast", 0, 16, 4, 4, 2, 1),
+        ("broadcast", 0, 12, 6, 2, 1, 2),
+        ("broadcast", 8, 12, 2, 2, 2, 1),
+        ("dot", 0, 8, 2, 2, 4, 2),
     ],
 )
-def test_pe(lane, window, frac_bits, lanes, streams, pes, request):
-    array = {"lane": lane, "lanes": lanes, "streams": streams, "pes": pes}
+def test_pe(lane, window, frac_bits, lanes, streams, pes, ports, request):
+    array = {"lane": lane, "lanes": lanes, "streams": streams, "pes": pes, "ports": ports}
     fmt = FixedPoint(int_bits=4, frac_bits=frac_bits)
     simulate(
         ProcessingElement(fmt=fmt, weight_window=window, **array, **SHAPE),
@@ -62,10 +62,12 @@ def test_pe(lane, window, frac_bits, lanes, streams, pes, request):
         ({"streams": 3}, "Number of streams must be a power of two that divides 4 lanes, not 3"),
         ({"streams": 8}, "Number of streams must be a power of two that divides 4 lanes, not 8"),
         ({"pes": 3}, "Number of PEs must be a power of two, not 3"),
+        ({"ports": 3}, "Number of ports must be a power of two that divides 4 lanes, not 3"),
+        ({"ports": 8}, "Number of ports must be a power of two that divides 4 lanes, not 8"),
     ],
 )
 def test_rejects(wrong, message):
-    good = {"lane": "broadcast", "lanes": 4, "streams": 2, "pes": 1}
+    good = {"lane": "broadcast", "lanes": 4, "streams": 2, "pes": 1, "ports": 1}
     with pytest.raises(ValueError, match=f"^{message}$"):
         ProcessingElement(fmt=FixedPoint(int_bits=4, frac_bits=8), **SHAPE, **{**good, **wrong})
 
@@ -123,7 +125,7 @@ class Bench:
         chosen = parameters()
         self.fmt = FixedPoint(int_bits=4, frac_bits=chosen["frac_bits"])
         self.lane, self.lanes, self.pes = chosen["lane"], chosen["lanes"], chosen["pes"]
-        self.streams = chosen["streams"]
+        self.streams, self.ports = chosen["streams"], chosen["ports"]
         self.rng = np.random.default_rng(cocotb.RANDOM_SEED)
         self.index = int(self.rng.integers(self.pes))
         self.window = chosen["window"]
@@ -136,8 +138,9 @@ class Bench:
         self.entered = [0] * CONTEXTS
         """By context: vectors that have been asked for, less those written."""
         self.overlapped = False
-        dut.tile_write__valid.value = 0
-        dut.bias_write__valid.value = 0
+        for port in range(self.ports):
+            dut[f"tile_write__{port}__valid"].value = 0
+            dut[f"bias_write__{port}__valid"].value = 0
         dut.context.value = 0
         for context in range(CONTEXTS):
             dut[f"lane_enable__{context}"].value = 0
@@ -274,27 +277,47 @@ class Bench:
         await feeding
 
     async def _load(self, work, half, tile, bias):
-        """Write the tile of every word to the lanes that work on it, and its bias."""
-        dut = self.dut
-        for word in range(self.lanes // work.streams):
+        """Write the tile of every word to the lanes that work on it, and its bias, at all ports."""
+        tasks = [
+            cocotb.start_soon(self._load_words(port, work, half, tile, bias))
+            for port in range(self.ports)
+        ]
+        for task in tasks:
+            await task
+        await self.dut.clk.rising_edge
+
+    async def _load_words(self, port, work, half, tile, bias):
+        clk = self.dut.clk
+        tile_write, bias_write = (
+            {
+                name: self.dut[f"{kind}__{port}__{name}"]
+                for name in names
+                if hasattr(self.dut, f"{kind}__{port}__{name}")
+            }
+            for kind, names in (
+                ("tile_write", ("valid", "lanes", "row", "vector")),
+                ("bias_write", ("valid", "word", "half", "vector")),
+            )
+        )
+        for word in range(port, self.lanes // work.streams, self.ports):
             for row, values in enumerate(tile[:, word]):
                 keep = pack((values != 0).astype(np.int64), 1)
-                dut.tile_write__valid.value = 1
-                lanes = sum(1 << (word * work.streams + s) for s in range(work.streams))
-                dut.tile_write__lanes.value = lanes
-                dut.tile_write__row.value = half * HALF_ROWS + row
-                dut.tile_write__vector.value = (
+                tile_write["valid"].value = 1
+                tile_write["lanes"].value = sum(
+                    1 << (word * work.streams + s) for s in range(work.streams)
+                )
+                tile_write["row"].value = half * HALF_ROWS + row
+                tile_write["vector"].value = (
                     pack(values, self.fmt.width) | keep << TILE * self.fmt.width
                 )
                 if bias is not None:
-                    dut.bias_write__valid.value = row == 0
-                    dut.bias_write__word.value = word
-                    dut.bias_write__half.value = half
-                    dut.bias_write__vector.value = pack(bias[word], self.fmt.width)
-                await dut.clk.rising_edge
-        dut.tile_write__valid.value = 0
-        dut.bias_write__valid.value = 0
-        await dut.clk.rising_edge
+                    bias_write["valid"].value = row == 0
+                    bias_write["word"].value = word
+                    bias_write["half"].value = half
+                    bias_write["vector"].value = pack(bias[word], self.fmt.width)
+                await clk.rising_edge
+        tile_write["valid"].value = 0
+        bias_write["valid"].value = 0
 
     async def _stream(self, work, chunk, first, count, half):
         """Send row r of a chunk to stream r modulo the streams, all of them at a time."""

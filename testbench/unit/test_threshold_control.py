@@ -6,6 +6,9 @@ from typing import Any
 
 import cocotb
 import pytest
+from amaranth import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In
 
 from acceltran.arch.commands import BODIES, THRESHOLDS, Opcode, ThresholdMode
 from acceltran.arch.fixed_point import FixedPoint
@@ -18,27 +21,74 @@ from acceltran.arch.threshold_curve import (
 )
 from acceltran.control.command_layout import command_layout
 from acceltran.control.kept_counter import Kept
+from acceltran.control.kept_totals import KeptTotals
 from acceltran.control.threshold_control import ThresholdAnswer, ThresholdControl
+from acceltran.numeric.delay import delayed
 from acceltran_sim.golden.threshold_control import ThresholdControl as Golden
 from testbench.harness.simulate import parameters, simulate, start
 
 MOST = (32, 16)
+LATER = 3
+"""Cycles that totals take on their way, beyond those of ``KeptTotals``."""
 MASKS = {f.name: f.mask for f in BODIES[Opcode.THRESHOLD]}
+
+
+def make_control(fmt: FixedPoint) -> ThresholdControl:
+    return ThresholdControl(fmt=fmt, kept_latency=KeptTotals.LATENCY + LATER)
+
+
+LOOP_CYCLES = make_control(FixedPoint(int_bits=4, frac_bits=16)).loop_cycles
+
+
+class WithTotals(wiring.Component):
+    """ThresholdControl with what counts for it, some cycles away."""
+
+    def __init__(self, fmt: FixedPoint):
+        self.control = make_control(fmt)
+        own = {
+            name: member
+            for name, member in self.control.signature.members.items()
+            if name not in ("query", "kept")
+        }
+        sources = {f"kept{n}": In(Kept(most)) for n, most in enumerate(MOST)}
+        super().__init__({**own, **sources})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.control = control = self.control
+        m.submodules.totals = totals = KeptTotals(most=MOST)
+        for name in self.signature.members:
+            if name.startswith("kept"):
+                m.d.comb += getattr(totals, name).eq(getattr(self, name))
+            elif name == "orders":
+                wiring.connect(m, wiring.flipped(self.orders), control.orders)
+            elif self.signature.members[name].flow == In:
+                m.d.comb += getattr(control, name).eq(getattr(self, name))
+            else:
+                m.d.comb += getattr(self, name).eq(getattr(control, name))
+        wiring.connect(m, control.query, totals.query)
+        m.d.comb += control.kept.eq(delayed(m, totals.total, LATER, name="total"))
+        return m
 
 
 @pytest.mark.parametrize("frac_bits", [4, 8, 16, 20])
 def test_threshold_control(frac_bits, request):
     simulate(
-        ThresholdControl(fmt=FixedPoint(int_bits=4, frac_bits=frac_bits), most=MOST),
+        WithTotals(FixedPoint(int_bits=4, frac_bits=frac_bits)),
         bench=__name__,
         parameters={"frac_bits": frac_bits},
         seed=request.config.getoption("seed"),
     )
 
 
+def test_rejects_no_latency():
+    with pytest.raises(ValueError, match=r"^Latency of totals must be at least 1, not 0$"):
+        ThresholdControl(fmt=FixedPoint(int_bits=4, frac_bits=16), kept_latency=0)
+
+
 def test_rejects_no_sources():
     with pytest.raises(ValueError, match=r"^Number of sources must be at least 1, not 0$"):
-        ThresholdControl(fmt=FixedPoint(int_bits=4, frac_bits=16), most=())
+        KeptTotals(most=())
 
 
 # What follows runs inside the simulator.
@@ -189,7 +239,7 @@ async def closes_loops(dut):
         for entry in random.choices(entries, k=6):
             await bench.keep(entry, random.randint(0, 400))
         cycles = await bench.end()
-        most = ThresholdControl.SETTLE_CYCLES + len(loops) * ThresholdControl.LOOP_CYCLES
+        most = ThresholdControl.SETTLE_CYCLES + len(loops) * LOOP_CYCLES
         assert cycles <= most if loops else cycles == 0
         for entry in entries:
             assert await bench.read(entry, POINTS) == bench.golden.positions[entry]
@@ -203,7 +253,7 @@ async def takes_the_time_it_says(dut):
     for entry in (0, THRESHOLDS - 1):
         await bench.load(entry, bench.random_points(), 7)
         await bench.order(fields(ThresholdMode.CLOSED_LOOP, index=entry))
-    loops = 2 * ThresholdControl.LOOP_CYCLES
+    loops = 2 * LOOP_CYCLES
     assert await bench.end() == ThresholdControl.SETTLE_CYCLES + loops
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from acceltran.arch.fixed_point import FixedPoint
+from acceltran.control.loop_nest import LoopNest
 from acceltran.control.product_command import ProductCommand
 from acceltran.memory.tile_loader import TileLoader
 from acceltran.memory.tile_walker import COMMANDS, TileWalker
@@ -23,21 +24,26 @@ from testbench.harness.vectors import pack
 
 FORMAT = FixedPoint(int_bits=4, frac_bits=8)
 TILE_ROWS = 64
-LEGAL = {"banks": 2, "lanes": 3, "streams": 1, "tile": 8, "tile_rows": TILE_ROWS}
+LEGAL = {"banks": 2, "ports": 1, "lanes": 3, "streams": 1, "tile": 8, "tile_rows": TILE_ROWS}
 DEPTHS = {"weight_depth": 1 << 22, "activation_depth": 1 << 23}
 VECTORS = 4001  # vectors behind each read port; addresses beyond them wrap
 
 
 @pytest.mark.parametrize(
-    ("index", "banks", "lanes", "streams", "tile"),
-    [(0, 1, 4, 4, 16), (2, 4, 3, 1, 8), (3, 4, 2, 2, 8)],
+    ("index", "banks", "port", "ports", "lanes", "streams", "tile", "weight_latency"),
+    [
+        (0, 1, 0, 1, 4, 4, 16, 0),
+        (2, 4, 1, 2, 3, 1, 8, 16),
+        (3, 4, 0, 1, 2, 2, 8, 0),
+    ],
 )
-def test_tile_loader(index, banks, lanes, streams, tile, request):
-    machine = {"banks": banks, "lanes": lanes, "streams": streams, "tile": tile}
+def test_tile_loader(index, banks, port, ports, lanes, streams, tile, weight_latency, request):
+    machine = {"banks": banks, "ports": ports, "lanes": lanes, "streams": streams, "tile": tile}
+    machine["weight_latency"] = weight_latency
     simulate(
         TileLoader(fmt=FORMAT, tile_rows=TILE_ROWS, **machine, **DEPTHS),
         bench=__name__,
-        parameters={"index": index, **machine},
+        parameters={"index": index, "port": port, **machine},
         seed=request.config.getoption("seed"),
     )
 
@@ -46,6 +52,7 @@ def test_tile_loader(index, banks, lanes, streams, tile, request):
     ("change", "message"),
     [
         ({"banks": 3}, "Number of banks must be a power of two, not 3"),
+        ({"ports": 3}, "Number of ports must be a power of two, not 3"),
         ({"lanes": 0}, "Number of lanes must be at least 1, not 0"),
         ({"tile": 1}, "Vector size must be a power of two from 2 on, not 1"),
         ({"tile_rows": 8}, "Tile rows must be a power of two from 16 on, not 8"),
@@ -66,9 +73,10 @@ def test_rejects(change, message):
             {"activation_depth": 1 << 25},
             "Activation buffer depth must be from 1 to 16777216, not 33554432",
         ),
+        ({"weight_latency": -1}, "Weight latency must not be negative, not -1"),
     ],
 )
-def test_rejects_depth(change, message):
+def test_rejects_memories(change, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         TileLoader(fmt=FORMAT, **LEGAL, **{**DEPTHS, **change})
 
@@ -80,9 +88,11 @@ def random_command(*, source=None, most=3):
     """A legal command of at most ``most`` turns of each loop, more or less."""
     lanes, banks, tile = (parameters()[name] for name in ("lanes", "banks", "tile"))
     row_tile, inner_tile = random.randint(1, 9), random.randint(1, TILE_ROWS // 2 // tile)
+    odd = 2 * random.randrange(100) + 1
     command = {name: random.getrandbits(field.width) for name, field in ProductCommand()}
     command |= {
         "b_source": random.randint(0, 2) if source is None else source,
+        "b_row_stride": random.choice([random.getrandbits(16), odd << random.randint(3, 7)]),
         "b_batch_stride": random.choice([0, random.getrandbits(24)]),
         "c_first": random.choice([0, random.randint(0, 100)]),
         "columns": random.randint(1, most * lanes * banks),
@@ -99,6 +109,7 @@ def random_command(*, source=None, most=3):
         random.randint(0, count * tile),
         random.randint((count - 1) * tile, count * tile),
     ])
+    command["valid_rows"] = random.choice([command["rows"], random.randint(0, command["rows"])])
     for n, loop in enumerate(random.sample(range(4), 4)):
         command[f"order{n}"] = loop
     return command
@@ -115,7 +126,13 @@ class Lanes:
     def __init__(self, dut, commands, weights, activations):
         self.dut = dut
         self.expected = itertools.chain.from_iterable(
-            loads(command, weights, activations, index=parameters()["index"], **golden_shape())
+            loads(
+                command,
+                weights,
+                activations,
+                **{name: parameters()[name] for name in ("index", "port", "ports")},
+                **golden_shape(),
+            )
             for command in commands
         )
         self.written = {}
@@ -157,6 +174,7 @@ class Lanes:
     async def run(self, release_pace):
         dut = self.dut
         dut.release.value = 0
+        dut.settled.value = 1
         releasing = False
         while True:
             await dut.clk.rising_edge
@@ -194,19 +212,22 @@ async def load(dut, commands, *, memory_pace=1.0, release_pace=1.0, source_pace=
         for name in ("weights", "activations")
     }
     lanes = Lanes(dut, commands, **buffers)
+    latencies = dict.fromkeys(buffers, VectorBuffer.READ_LATENCY)
+    latencies["weights"] += parameters()["weight_latency"]
     for name, buffer in buffers.items():
         memory = ReadMemory(
             dut,
             name,
             lambda address, buffer=buffer: lanes.vector(buffer[address % VECTORS]),
             field="vector",
-            latency=VectorBuffer.READ_LATENCY,
+            latency=latencies[name],
             pace=memory_pace,
         )
         memory.start()
     source = StreamSource(dut, "command", pace=source_pace)
-    if parameters()["banks"] > 1:
-        dut.index.value = parameters()["index"]
+    for name in ("index", "port"):
+        if hasattr(dut, name):  # one that is zero bits wide is not there
+            getattr(dut, name).value = parameters()[name]
     await start(dut)
     cocotb.start_soon(lanes.run(release_pace))
     walked = [tile for command in commands for tile in tiles(command, **golden_shape())]
@@ -256,20 +277,21 @@ async def keeps_apart_what_leaves_the_transposer(dut):
 @cocotb.test()
 @cocotb.parametrize(source=[0, 1, 2])
 async def loads_a_vector_per_cycle(dut, source):
-    """A few cycles per tile and a cycle per column of other PEs apart, no cycle is lost."""
+    """But for a few between tiles, no cycle is lost."""
     lanes, banks, tile = (parameters()[name] for name in ("lanes", "banks", "tile"))
     command = random_command(source=source) | {
         "c_first": 0,
         "columns": 2 * lanes * banks,
+        "b_row_stride": 16,
         "rows": 1,
         "batches": 1,
         "inner_vectors": 3 * (TILE_ROWS // 2 // tile),
         "inner_tile": TILE_ROWS // 2 // tile,
         "streams": 1,
     }
-    tiles_cycles = 6 * (9 + lanes * banks)
     lanes, cycles = await load(dut, [command])
-    assert cycles < lanes.writes + tiles_cycles + 50
+    latency = LoopNest.LATENCY + VectorBuffer.READ_LATENCY + parameters()["weight_latency"]
+    assert cycles < lanes.writes + 6 * TileWalker.TILE_CYCLES + latency + tile + 15
 
 
 @cocotb.test()
@@ -277,20 +299,22 @@ async def loads_a_vector_per_cycle(dut, source):
 async def names_the_command_that_reads_beyond(dut, memory_pace, bias):
     """Once per read at or beyond the depth, with the command's number."""
     commands = []
+    before = parameters()["port"] * parameters()["banks"]  # columns before the loader's own
     for n in range(12):
         source = random.randint(0, 2)
         depth = DEPTHS["activation_depth" if source else "weight_depth"]
         command = random_command(source=source, most=1) | {
             "c_first": parameters()["index"],
-            "columns": 1,
+            "columns": before + 1,
             "batches": 1,
             "streams": 1,
-            "b_rows": 4,
+            "b_rows": 4 + (before * parameters()["tile"] if source == 2 else 0),
             "b_row_stride": 3,
             "inner_vectors": 1,
             "bias_enable": 1,
-            "b_base": depth - 10,  # the fourth row is the last vector
-            "bias_base": DEPTHS["weight_depth"] - 1,
+            # The fourth row is the last vector.
+            "b_base": depth - 10 - before * (3 * parameters()["tile"] if source == 2 else 1),
+            "bias_base": DEPTHS["weight_depth"] - 1 - before,
         }
         if n % 3 == 1:
             command["bias_base" if bias else "b_base"] += 1

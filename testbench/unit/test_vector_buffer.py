@@ -29,10 +29,12 @@ LEGAL = {
 
 
 @pytest.mark.parametrize(
-    ("banks", "spread", "mask_readers"), [(1, False, 0), (4, False, 2), (4, True, 2)]
+    ("banks", "spread", "mask_readers", "urgent"),
+    [(1, False, 0, 1), (4, False, 2, 0), (4, True, 2, 1)],
 )
-def test_vector_buffer(banks, spread, mask_readers, request):
-    parameters = {**LEGAL, "banks": banks, "spread": spread, "mask_readers": mask_readers}
+def test_vector_buffer(banks, spread, mask_readers, urgent, request):
+    change = {"banks": banks, "spread": spread, "mask_readers": mask_readers, "urgent": urgent}
+    parameters = {**LEGAL, **change}
     simulate(
         VectorBuffer(**parameters),
         bench=__name__,
@@ -54,6 +56,7 @@ def test_vector_buffer(banks, spread, mask_readers, request):
         ({"depth": 1 << 25}, "Buffer depth must be at most 16777216 vectors, not 33554432"),
         ({"readers": 0}, "Number of readers must be at least 1, not 0"),
         ({"writers": 0}, "Number of writers must be at least 1, not 0"),
+        ({"urgent": 2}, "Number of urgent writers must be less than 2 writers, not 2"),
         ({"mask_readers": -1}, "Number of mask readers must not be negative, not -1"),
     ],
 )
@@ -100,6 +103,8 @@ class Monitor:
         assert tuple(int(strobe.value) for strobe in strobes) == self.outputs
         outside, reads, writes = 0, 0, {}
         for n in range(parameters()["writers"]):
+            if n < parameters()["urgent"]:
+                assert dut[f"writes__{n}__ready"].value or not dut[f"writes__{n}__valid"].value
             payload = self.transfer(f"writes__{n}")
             if payload is not None:
                 address, vector = payload % (1 << ADDRESS_BITS), payload >> ADDRESS_BITS

@@ -7,36 +7,44 @@ What waits mean is tested with ``CommandQueue``.
 from itertools import pairwise
 
 import cocotb
+import pytest
 
 from acceltran.arch.commands import SEMAPHORE_COUNT_BITS
 from acceltran.control.command_word import QueuedCommand
 from acceltran.control.wait_gate import WaitGate
-from testbench.harness.simulate import simulate, start
+from testbench.harness.simulate import parameters, simulate, start
 from testbench.harness.streams import StreamSink, StreamSource
 
 BODY, THRESHOLD = 12, 1
 LAYOUT = QueuedCommand(BODY, THRESHOLD)
 
 
-def test_wait_gate(request):
+@pytest.mark.parametrize("rows_later", [False, True])
+def test_wait_gate(rows_later, request):
     simulate(
-        WaitGate(body_width=BODY, threshold_width=THRESHOLD),
+        WaitGate(body_width=BODY, threshold_width=THRESHOLD, rows_later=rows_later),
         bench=__name__,
-        parameters={},
+        parameters={"rows_later": rows_later},
         seed=request.config.getoption("seed"),
     )
 
 
-def command(body: int, count: int) -> int:
+def command(body: int, count: int, everywhere: int = 0, rows: int = 0) -> int:
     """Command that waits for ``count`` signals of semaphore 3."""
-    waits = [{"enable": 0, "semaphore": 0, "count": 1}] * 3
-    waits.append({"enable": 1, "semaphore": 3, "count": count})
+    waits = [{"enable": 0, "semaphore": 0, "everywhere": 0, "rows": 0, "count": 1}] * 3
+    waits.append({
+        "enable": 1,
+        "semaphore": 3,
+        "everywhere": everywhere,
+        "rows": rows,
+        "count": count,
+    })
     return LAYOUT.const({"header": {"waits": waits}, "body": body}).as_bits()
 
 
 async def begin(dut) -> StreamSource:
     dut.stop.value = 0
-    dut.counts.value = 0
+    dut.counts.value = dut.everywhere.value = 0
     dut.o__ready.value = 0
     source = StreamSource(dut, "i")
     await start(dut)
@@ -73,23 +81,37 @@ async def has_the_documented_throughput(dut):
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
-@cocotb.parametrize(short_by=[0, 1, 1 << 15])
-async def reports_waiting(dut, short_by):
+@cocotb.parametrize(short_by=[0, 1, 1 << 15], everywhere=[0, 1])
+async def reports_waiting(dut, short_by, everywhere):
     """``waiting`` while a wait is not met, and only then; half the range ahead is not met."""
     source = await begin(dut)
+    counts, others = dut.counts, dut.everywhere
+    if everywhere:
+        counts, others = others, counts
     wanted = 500
     count = wanted - short_by & (1 << SEMAPHORE_COUNT_BITS) - 1
-    dut.counts.value = count << 3 * SEMAPHORE_COUNT_BITS
-    await source.put(command(5, wanted))
+    counts.value = count << 3 * SEMAPHORE_COUNT_BITS
+    others.value = (wanted - (short_by == 0)) << 3 * SEMAPHORE_COUNT_BITS
+    await source.put(command(5, wanted, everywhere))
     for _ in range(2 * WaitGate.LATENCY):
         await dut.clk.rising_edge
     assert dut.o__valid.value == (short_by == 0)
     assert dut.waiting.value == (short_by != 0)
-    dut.counts.value = wanted << 3 * SEMAPHORE_COUNT_BITS
+    counts.value = wanted << 3 * SEMAPHORE_COUNT_BITS
     for _ in range(WaitGate.LATENCY):
         await dut.clk.rising_edge
     assert dut.o__valid.value
     assert not dut.waiting.value
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+async def leaves_waits_of_rows(dut):
+    """A wait for rows is met elsewhere, where that is so."""
+    source = await begin(dut)
+    await source.put(command(5, 1, rows=1))
+    for _ in range(2 * WaitGate.LATENCY):
+        await dut.clk.rising_edge
+    assert bool(dut.o__valid.value) == parameters()["rows_later"]
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")

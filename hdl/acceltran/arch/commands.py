@@ -49,6 +49,7 @@ class Opcode(enum.IntEnum):
     LAYERNORM = 5
     THRESHOLD = 6
     END = 7
+    SEQUENCE = 8
 
 
 class OperandSource(enum.IntEnum):
@@ -113,6 +114,12 @@ HEADER = _layout(
             (f"wait{n}_enable", 1, f"Wait number {n} is in use"),
             (f"wait{n}_semaphore", 4, "Semaphore to wait for"),
             (
+                f"wait{n}_everywhere",
+                1,
+                "Wait for the signals of all clusters, not only for those of its own",
+            ),
+            (f"wait{n}_rows", 1, "MATMUL: the rows wait, tiles and biases are loaded before"),
+            (
                 f"wait{n}_count",
                 SEMAPHORE_COUNT_BITS,
                 "Signals that the semaphore must have counted (modulo 2^16, at most 2^15 ahead)",
@@ -122,6 +129,11 @@ HEADER = _layout(
 )
 
 _BODY = 5 * 32
+
+_OWN_ROWS = (
+    ("own_rows", 1, "Of the rows, those only that the cluster owns; see SEQUENCE"),
+    ("first_row", COUNT, "own_rows: place of row 0 among those that a cluster owns"),
+)
 
 _TRANSFER = _layout(
     _BODY,
@@ -170,6 +182,17 @@ BODIES: Mapping[Opcode, tuple[CommandField, ...]] = {
         ("gelu_input_shift", 5, "Left shift from the pre-activation scale to the table's"),
         ("gelu_output_shift", 5, "Right shift from the table's scale to the result's"),
         ("threshold", 7, "Entry of the threshold table"),
+        *_OWN_ROWS,
+        ("own_keys", 1, "Of the rows of B's tensor, those only that are keys; see SEQUENCE"),
+        ("first_key", COUNT, "own_keys: place of B's first row among the keys"),
+        ("reuse_tile", 1, "The first tile is there: the product before has kept it"),
+        ("keep_tile", 1, "The last tile stays for the next product, which reuses it"),
+        ("share", 1, "Write C to all clusters that share the sequence"),
+        (
+            "share_stride",
+            ADDRESS,
+            "share: vectors of C from one of them to the next",
+        ),
     ),
     Opcode.SOFTMAX: _layout(
         _BODY,
@@ -183,6 +206,8 @@ BODIES: Mapping[Opcode, tuple[CommandField, ...]] = {
         ("constant", 21, "log2(e) / sqrt(head size) in the scale of the scores"),
         ("shift", 6, "Right shift of score times constant"),
         ("threshold", 7, "Entry of the threshold table"),
+        *_OWN_ROWS,
+        ("own_keys", 1, "Of the keys, those only that the sequence has; see SEQUENCE"),
     ),
     Opcode.LAYERNORM: _layout(
         _BODY,
@@ -203,6 +228,7 @@ BODIES: Mapping[Opcode, tuple[CommandField, ...]] = {
         ("beta_shift", 6, "Left shift that aligns beta with the product"),
         ("output_shift", 6, "Right shift from the product to the result, half up"),
         ("threshold", 7, "Entry of the threshold table"),
+        *_OWN_ROWS,
     ),
     Opcode.THRESHOLD: _layout(
         _BODY,
@@ -221,6 +247,17 @@ BODIES: Mapping[Opcode, tuple[CommandField, ...]] = {
         ("gain_shift", 6, "Closed loop: right shift of error times gain, less 1"),
     ),
     Opcode.END: (),
+    Opcode.SEQUENCE: _layout(
+        _BODY,
+        (
+            "group",
+            COUNT,
+            "Clusters that hold the sequence: those from group << span on",
+        ),
+        ("span", 4, "Clusters of every group, as a power of two"),
+        ("rows", COUNT, "Rows that a cluster of the group owns, the last ones fewer or none"),
+        ("length", COUNT, "Valid rows of the sequence, which are its keys; 0 owns nothing"),
+    ),
 }
 
 

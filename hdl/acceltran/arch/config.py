@@ -50,18 +50,13 @@ class Array:
         """Clusters of the machine."""
         return self.pes // self.pes_per_cluster
 
-    @property
-    def streams(self) -> int:
-        """Row streamers of a cluster: the largest power of two that divides the lanes of a PE."""
-        return min(self.lanes & -self.lanes, MOST_STREAMS)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Datapath:
     """Number format, vector size and lane organisation."""
 
     multipliers: int = 16
-    """Multipliers per lane."""
+    """Multipliers per lane: less than ``tile`` work on part of a vector, more on several."""
     tile: int = 16
     """Elements of a vector."""
     int_bits: int = 4
@@ -151,6 +146,12 @@ class AcceleratorConfig:
                 f"datapath.multipliers must divide datapath.tile ({datapath.tile}) or be a"
                 f" multiple of it, not {datapath.multipliers}"
             )
+        plain = datapath.lane == "broadcast" and not datapath.weight_window
+        if datapath.multipliers < datapath.tile and not plain:
+            raise ConfigError(
+                f"datapath.multipliers must be at least datapath.tile ({datapath.tile}) unless"
+                f" datapath.lane is broadcast without a weight_window, not {datapath.multipliers}"
+            )
         if datapath.weight_window and datapath.lane != "broadcast":
             raise ConfigError(
                 "datapath.weight_window must be 0 unless datapath.lane is broadcast,"
@@ -214,6 +215,23 @@ class AcceleratorConfig:
         return 2 * self.array.pes_per_cluster
 
     @property
+    def cluster_vectors(self) -> int:
+        """Vectors that the activation buffer of a cluster holds."""
+        return self.activation_vectors // self.array.clusters
+
+    @property
+    def cluster_address_bits(self) -> int:
+        """Bits of an address in a cluster's activation buffer; the bits above are the cluster."""
+        return (self.cluster_vectors - 1).bit_length()
+
+    @property
+    def tile_ports(self) -> int:
+        """Vectors of tiles that a PE takes per cycle. Clusters that share the machine have few rows
+        each to use a tile for, and load at twice the rate.
+        """
+        return 2 if self.array.clusters > 1 and self.lanes % 2 == 0 else 1
+
+    @property
     def weight_vectors(self) -> int:
         """Vectors that the weight buffer holds, the same in each bank."""
         banks = self.weight_banks
@@ -230,13 +248,28 @@ class AcceleratorConfig:
 
     @property
     def weight_banks(self) -> int:
-        """Banks of the weight buffer: one for each PE of a cluster."""
-        return self.array.pes_per_cluster
+        """Banks of the weight buffer: one for each tile port of a cluster's PEs."""
+        return self.array.pes_per_cluster * self.tile_ports
 
     @property
     def mask_kib_needed(self) -> int:
         """KiB that one keep bit per activation and weight value takes."""
         return -(-(self.activation_vectors + self.weight_vectors) * self.datapath.tile // 8192)
+
+    @property
+    def lanes(self) -> int:
+        """Lanes of a PE that work on a vector: one of more multipliers counts as several."""
+        return self.array.lanes * self.datapath.multipliers // self.lane_multipliers
+
+    @property
+    def lane_multipliers(self) -> int:
+        """Multipliers of each of these: one for each element of a vector, or a part of them."""
+        return min(self.datapath.multipliers, self.datapath.tile)
+
+    @property
+    def streams(self) -> int:
+        """Row streamers of a cluster: the largest power of two that divides the lanes of a PE."""
+        return min(self.lanes & -self.lanes, MOST_STREAMS)
 
     @property
     def multipliers(self) -> int:

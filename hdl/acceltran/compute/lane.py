@@ -189,7 +189,8 @@ class Lane(SharedComponent):
     fmt : FixedPoint
         Format of scalars and tile elements.
     tile : int
-        Columns of the tile, and multipliers; a power of two, at least 4.
+        Columns of the tile; a power of two, at least 4. As many multipliers, unless a kind of lane
+        has a parameter for them.
     inner : int
         Longest sum: products that one sum may have over all its chunks.
     tile_rows : int
@@ -210,8 +211,8 @@ class Lane(SharedComponent):
     sums : ``Out(stream.Signature(ArrayLayout(signed(sum_width), tile)))``
         Sums of the final rows, where ``sum_width`` is ``acceltran.arch.sums.sum_width``.
     issued : ``Out(1)``
-        Strobe: the multipliers were given products; ``tile`` of them, unless the lane has each
-        multiplier pick its own.
+        Strobe: the multipliers were given products, one each, unless the lane has each multiplier
+        pick its own.
     effectual_products : ``Out(range(tile + 1))``
         With ``issued``: how many of these products have two non-zero factors; else 0.
     reading : ``Out(2)``

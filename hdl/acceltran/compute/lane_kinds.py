@@ -13,10 +13,18 @@ __all__ = ["LANES", "make_lane", "scalars_per_beat"]
 LANES: dict[str, type[Lane]] = {"broadcast": BroadcastLane, "dot": DotLane}
 
 
-def make_lane(*, lane: str, weight_window: int, **parameters: Any) -> Lane:
-    """Lane of kind ``lane``; a broadcast lane with a ``weight_window`` is a ``WindowLane``."""
+def make_lane(
+    *, lane: str, weight_window: int, tile: int, multipliers: int | None = None, **parameters: Any
+) -> Lane:
+    """Lane of kind ``lane``; a broadcast lane with a ``weight_window`` is a ``WindowLane``.
+
+    Only a broadcast lane without one can have fewer multipliers than a tile has columns.
+    """
+    parameters["tile"] = tile
     if weight_window:
         return WindowLane(window=weight_window, **parameters)
+    if multipliers not in (None, tile):
+        return BroadcastLane(multipliers=multipliers, **parameters)
     return LANES[lane](**parameters)
 
 

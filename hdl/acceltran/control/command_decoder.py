@@ -14,12 +14,14 @@ from acceltran.arch.commands import (
     COMMAND_BYTES,
     HEADER,
     LOOPS,
+    WAITS,
     Opcode,
     OperandSource,
     ThresholdMode,
 )
 from acceltran.arch.layernorm_format import BETA_SHIFT_MAX
 from acceltran.control.command_word import COMMAND_INDEX_WIDTH, CommandWord
+from acceltran.control.localizer import SHARE
 from acceltran.library import SharedComponent
 
 __all__ = ["CommandDecoder"]
@@ -31,7 +33,8 @@ class CommandDecoder(SharedComponent):
     A command is illegal if its opcode is unknown, if a bit outside its fields is set, or if a
     field has a value without meaning: a count of 0, a loop order that is no permutation, streams
     that do not divide the lanes, tiles that do not fit them, products that do not begin in bank 0,
-    rows longer than the vector units hold, a shift of beta beyond theirs, a STORE of weights.
+    rows longer than the vector units hold, a shift of beta beyond theirs, a STORE of weights, a
+    sequence on clusters that do not exist, or that waits or signals.
 
     Latency is ``LATENCY`` cycles; throughput is one command in ``LATENCY + 1`` cycles.
 
@@ -43,6 +46,8 @@ class CommandDecoder(SharedComponent):
         PEs of the cluster, each of which writes to banks of its own; a power of two.
     streams : int
         Most streams of a product; a power of two.
+    clusters : int
+        Clusters of the machine; at least 1.
 
     Members
     -------
@@ -72,11 +77,14 @@ class CommandDecoder(SharedComponent):
         hidden: int,
         banks: int = 1,
         streams: int = 1,
+        clusters: int = 1,
     ):
         if banks < 1 or banks & (banks - 1):
             raise ValueError(f"Number of banks must be a power of two, not {banks!r}")
         if streams < 1 or streams & (streams - 1):
             raise ValueError(f"Number of streams must be a power of two, not {streams!r}")
+        if clusters < 1:
+            raise ValueError(f"Number of clusters must be at least 1, not {clusters!r}")
         self.tile = tile
         self.tile_rows = tile_rows
         self.partial_sums = partial_sums
@@ -85,6 +93,7 @@ class CommandDecoder(SharedComponent):
         self.hidden = hidden
         self.banks = banks
         self.streams = streams
+        self.clusters = clusters
         super().__init__({
             "i": In(stream.Signature(CommandWord())),
             "o": Out(stream.Signature(CommandWord())),
@@ -112,7 +121,7 @@ class CommandDecoder(SharedComponent):
 
         rules: list[Value] = []
         for opcode in Opcode:
-            f = {g.name: bits[g.offset : g.offset + g.width] for g in BODIES[opcode]}
+            f = {g.name: bits[g.offset : g.offset + g.width] for g in (*HEADER, *BODIES[opcode])}
             for rule in self._rules(opcode, f):
                 rules.append((code != opcode) | rule)
         kept = Signal(len(rules))
@@ -173,6 +182,8 @@ class CommandDecoder(SharedComponent):
                 f["inner_vectors"] <= self.inner // tile,
                 f["c_base"][:bank_bits] == 0,
                 f["c_row_stride"][:bank_bits] == 0,
+                f["share_stride"][:bank_bits] == 0,
+                f["c_base"] < SHARE,
                 (f["batches"] == 1) | (f["c_batch_stride"][:bank_bits] == 0),
                 # One tile row must fit the partial sums when sums are carried between tiles.
                 reduce(or_, (f["streams"] == count for count in counts)),
@@ -182,6 +193,18 @@ class CommandDecoder(SharedComponent):
                     (
                         (f["streams"] == count) & (f["row_tile"] <= count * self.partial_sums)
                         for count in counts
+                    ),
+                ),
+            ]
+        if opcode is Opcode.SEQUENCE:
+            waits = [f[f"wait{n}_enable"] for n in range(WAITS)]
+            rules += [
+                ~reduce(or_, [f["signal_enable"], *waits]),
+                reduce(
+                    or_,
+                    (
+                        (f["span"] == span) & (f["group"] <= (self.clusters - 1) >> span)
+                        for span in range(ceil_log2(self.clusters) + 1)
                     ),
                 ),
             ]

@@ -19,7 +19,7 @@ __all__ = ["CommandQueue"]
 class CommandQueue(SharedComponent):
     """Hold commands, start them in order when their waits are met, signal when they are done.
 
-    The engine may take the next command while it works on earlier ones, at most ``IN_FLIGHT``
+    The engine may take the next command while it works on earlier ones, at most ``in_flight``
     together, and tells with ``done`` that the oldest has completed.
 
     Parameters
@@ -28,10 +28,16 @@ class CommandQueue(SharedComponent):
         Shape of the commands: ``QueuedCommand(body_width, threshold_width)``.
     depth : int
         Commands that wait in front of the gate; at least 1.
+    in_flight : int
+        Commands that the engine may have at a time; at least 1. With more than 4, none is done in
+        the cycle after it was taken.
+    rows_later : bool
+        See ``WaitGate``.
 
     Members
     -------
-    counts : ``In(ArrayLayout(SEMAPHORE_COUNT_BITS, SEMAPHORES))``
+    counts, everywhere : ``In(ArrayLayout(SEMAPHORE_COUNT_BITS, SEMAPHORES))``
+        See ``WaitGate``.
     stop : ``In(1)``
         Start no further command.
     i : ``In(stream.Signature(QueuedCommand(body_width, threshold_width)))``
@@ -50,9 +56,8 @@ class CommandQueue(SharedComponent):
         Index of the oldest command that is under way, or else of the one that waits to start.
     """
 
-    IN_FLIGHT = 4
-
     counts: data.View
+    everywhere: data.View
     stop: Signal
     i: stream.Interface
     o: stream.Interface
@@ -63,15 +68,28 @@ class CommandQueue(SharedComponent):
     idle: Signal
     oldest: Signal
 
-    def __init__(self, *, body_width: int, threshold_width: int, depth: int = 4):
+    def __init__(
+        self,
+        *,
+        body_width: int,
+        threshold_width: int,
+        depth: int = 4,
+        in_flight: int = 4,
+        rows_later: bool = False,
+    ):
         if depth < 1:
             raise ValueError(f"Queue depth must be at least 1, not {depth!r}")
+        if in_flight < 1:
+            raise ValueError(f"Commands in flight must be at least 1, not {in_flight!r}")
         self.body_width = body_width
         self.threshold_width = threshold_width
         self.depth = depth
+        self.in_flight = in_flight
+        self.rows_later = rows_later
         payload = QueuedCommand(body_width, threshold_width)
         super().__init__({
             "counts": In(data.ArrayLayout(SEMAPHORE_COUNT_BITS, SEMAPHORES)),
+            "everywhere": In(data.ArrayLayout(SEMAPHORE_COUNT_BITS, SEMAPHORES)),
             "stop": In(1),
             "i": In(stream.Signature(payload)),
             "o": Out(stream.Signature(payload)),
@@ -87,13 +105,13 @@ class CommandQueue(SharedComponent):
         m = Module()
         shape = {"body_width": self.body_width, "threshold_width": self.threshold_width}
         m.submodules.queue = queue = Queue(shape=QueuedCommand(**shape), depth=self.depth)
-        m.submodules.gate = gate = WaitGate(**shape)
+        m.submodules.gate = gate = WaitGate(**shape, rows_later=self.rows_later)
         flight_layout = data.StructLayout({
             "index": COMMAND_INDEX_WIDTH,
             "signal_enable": 1,
             "signal": range(SEMAPHORES),
         })
-        m.submodules.flight = flight = Queue(shape=flight_layout, depth=self.IN_FLIGHT)
+        m.submodules.flight = flight = Queue(shape=flight_layout, depth=self.in_flight)
 
         wiring.connect(m, wiring.flipped(self.i), queue.i)
         wiring.connect(m, queue.o, gate.i)
@@ -103,6 +121,7 @@ class CommandQueue(SharedComponent):
         # the offer is taken.
         m.d.comb += [
             gate.counts.eq(self.counts),
+            gate.everywhere.eq(self.everywhere),
             gate.stop.eq(self.stop),
             Value.cast(self.o.payload).eq(gate.o.payload),
             self.o.valid.eq(gate.o.valid & flight.i.ready),

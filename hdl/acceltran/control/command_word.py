@@ -41,6 +41,8 @@ class CommandWord(data.StructLayout):
 
 class Wait(data.StructLayout):
     """Wait until ``semaphore`` has counted at least ``count`` signals; nothing if not ``enable``.
+    ``everywhere`` asks for signals of all clusters; ``rows`` holds back no more than the rows of a
+    product.
 
     The fields lie as in the command's header.
     """
@@ -49,6 +51,8 @@ class Wait(data.StructLayout):
         super().__init__({
             "enable": unsigned(1),
             "semaphore": range(SEMAPHORES),
+            "everywhere": unsigned(1),
+            "rows": unsigned(1),
             "count": unsigned(SEMAPHORE_COUNT_BITS),
         })
 

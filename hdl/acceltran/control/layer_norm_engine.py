@@ -58,7 +58,7 @@ class LayerNormEngine(SharedComponent):
     saturated : ``Out(range(tile + 1))``
         Values that were clipped among the results of this cycle, for counting.
     done : ``Out(1)``
-        Strobe: the last write of a command was taken.
+        Strobe: the last write of a command was taken, or it had no rows.
     """
 
     i: stream.Interface
@@ -161,6 +161,7 @@ class LayerNormEngine(SharedComponent):
         with m.Else():
             m.d.comb += affine.addresses.payload.eq(body.beta_base + asked - body.blocks)
 
+        nothing = Signal()  # the command has no rows
         with m.FSM(init="idle"):
             with m.State("idle"):
                 m.d.comb += self.i.ready.eq(1)
@@ -177,6 +178,9 @@ class LayerNormEngine(SharedComponent):
                     m.d.sync += asked.eq(asked + 1)
                 with m.If(stored == twice):
                     m.next = "begin"
+                    with m.If(body.rows == 0):
+                        m.d.comb += nothing.eq(1)
+                        m.next = "idle"
             with m.State("begin"):
                 m.d.comb += [walker.i.valid.eq(1) for walker in walkers.values()]
                 m.next = "run"
@@ -214,6 +218,6 @@ class LayerNormEngine(SharedComponent):
             Value.cast(self.write.payload.vector).eq(unit.o.payload),
             target.ready.eq(self.write.valid & self.write.ready),
             unit.o.ready.eq(target.valid & self.write.ready),
-            self.done.eq(self.write.valid & self.write.ready & target.payload.end),
+            self.done.eq((self.write.valid & self.write.ready & target.payload.end) | nothing),
         ]
         return m

@@ -3,7 +3,7 @@
 from functools import reduce
 from operator import and_
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
@@ -22,8 +22,9 @@ class LoopNest(SharedComponent):
     Loops: b over batches; i over tiles of ``row_tile`` rows; j over column passes of
     ``lanes / streams`` words, from word ``c_first // banks``; k over chunks of ``inner_tile``
     vectors of the inner dimension. A tile reloads unless (j, k) and, where ``b_batch_stride`` is
-    not 0, b are those of the tile before; the first tile of a command always does. Slots count up
-    by ``ceil(row_tile / streams)`` per tile visited inside the k loop.
+    not 0, b are those of the tile before; the first tile of a command does unless ``reuse_tile``.
+    Slots count up by ``ceil(row_tile / streams)`` per tile visited inside the k loop. Loops go over
+    all ``rows``; a tile's rows are those of them that are valid, or none.
 
     The command must be legal: batches, rows, columns, inner_vectors, row_tile and inner_tile at
     least 1, streams one of ``1, 2, 4 ... streams``, the order a permutation of the four loops.
@@ -39,6 +40,8 @@ class LoopNest(SharedComponent):
     ----------
     banks : int
         PEs of the cluster; a power of two.
+    ports : int
+        Tile ports of a PE; a power of two.
     lanes : int
         Lanes per PE; at least 1.
     streams : int
@@ -48,6 +51,8 @@ class LoopNest(SharedComponent):
 
     Members
     -------
+    place : ``In(range(banks * ports))``
+        Column vector that ``b_address`` is asked for, counted from the first word of the tile.
     command : ``In(stream.Signature(ProductCommand()))``
         Products.
     tiles : ``Out(stream.Signature(Tile(lanes)))``
@@ -57,12 +62,15 @@ class LoopNest(SharedComponent):
     LATENCY = 12
     TILE_CYCLES = 3
 
+    place: Signal
     command: stream.Interface
     tiles: stream.Interface
 
-    def __init__(self, *, banks: int, lanes: int, streams: int, tile: int):
+    def __init__(self, *, banks: int, ports: int, lanes: int, streams: int, tile: int):
         if banks < 1 or banks & (banks - 1):
             raise ValueError(f"Number of banks must be a power of two, not {banks!r}")
+        if ports < 1 or ports & (ports - 1):
+            raise ValueError(f"Number of ports must be a power of two, not {ports!r}")
         if lanes < 1:
             raise ValueError(f"Number of lanes must be at least 1, not {lanes!r}")
         if streams < 1 or streams & (streams - 1) or lanes % streams:
@@ -73,10 +81,12 @@ class LoopNest(SharedComponent):
         if tile < 1 or tile & (tile - 1):
             raise ValueError(f"Vector size must be a power of two, not {tile!r}")
         self.banks = banks
+        self.ports = ports
         self.lanes = lanes
         self.streams = streams
         self.tile = tile
         super().__init__({
+            "place": In(range(banks * ports)),
             "command": In(stream.Signature(ProductCommand())),
             "tiles": Out(stream.Signature(Tile(lanes))),
         })
@@ -89,6 +99,12 @@ class LoopNest(SharedComponent):
 
         bank_bits, tile_bits = (self.banks - 1).bit_length(), (self.tile - 1).bit_length()
         bank = command.c_first[:bank_bits]
+        # From the first column of C to `place` in the first word.
+        before, distance = Signal(), Signal.like(self.place)
+        m.d.comb += [
+            before.eq(self.place < bank),
+            distance.eq(Mux(before, bank - self.place, self.place - bank)),
+        ]
         transposed = Signal()
         batched = Signal()
 
@@ -123,15 +139,16 @@ class LoopNest(SharedComponent):
             (command.row_tile, command.c_row_stride),
             (command.inner_tile, command.b_row_stride),
             (pass_words, command.b_row_stride),
-            (bank, command.b_row_stride),
+            (distance, command.b_row_stride),
         ]
         shifted = product << tile_bits
+        start_step = Mux(transposed, shifted, distance)
         results = [
             a_row_step.eq(product),
             c_row_step.eq(product),
             b_inner_step.eq(Mux(transposed, command.inner_tile, shifted)),
             b_column_step.eq(Mux(transposed, shifted, pass_words) << bank_bits),
-            b_column_start.eq(-Mux(transposed, shifted, bank)),
+            b_column_start.eq(Mux(before, -start_step, start_step)),
         ]
         delay = 3
         with m.Switch(phase):
@@ -214,6 +231,7 @@ class LoopNest(SharedComponent):
         batches_left, rows_left, inner_left, words_left = (
             Signal(COUNT + 1, name=f"{name}_left") for name in ("batches", "rows", "inner", "words")
         )
+        valid_left = Signal(signed(COUNT + 1))
         a_sum, b_sum, c_sum = (Signal(ADDRESS, name=f"{name}_sum") for name in "abc")
         changed = {loop: step[loop] & ~(at_first[loop] & at_last[loop]) for loop in LOOPS}
         last_tile = reduce(and_, at_last.values())
@@ -228,7 +246,7 @@ class LoopNest(SharedComponent):
             with m.State("SETUP"):
                 m.d.sync += phase.eq(phase + 1)
                 with m.If(phase == delay + len(results)):
-                    m.d.sync += [tile.reload.eq(1), tile.slot_base.eq(0)]
+                    m.d.sync += [tile.reload.eq(~command.reuse_tile), tile.slot_base.eq(0)]
                     for loop in LOOPS:
                         m.d.sync += start(loop)
                     m.next = "SUM"
@@ -236,6 +254,7 @@ class LoopNest(SharedComponent):
                 m.d.sync += [
                     batches_left.eq(command.batches - tile.batch),
                     rows_left.eq(command.rows - tile.row_first),
+                    valid_left.eq(command.valid_rows - tile.row_first),
                     words_left.eq(word_end - tile.word),
                     inner_left.eq(command.inner_vectors - tile.inner_first),
                     a_sum.eq(a_batch + a_row),
@@ -246,7 +265,7 @@ class LoopNest(SharedComponent):
             with m.State("COMPARE"):
                 for loop, left, limit, count in (
                     ("b", batches_left, 1, None),
-                    ("i", rows_left, command.row_tile, tile.row_count),
+                    ("i", rows_left, command.row_tile, None),
                     ("j", words_left, pass_words, tile.word_count),
                     ("k", inner_left, command.inner_tile, tile.inner_count),
                 ):
@@ -256,6 +275,13 @@ class LoopNest(SharedComponent):
                     if count is not None:
                         m.d.sync += count.eq(Mux(fits, left, limit))
                 m.d.sync += [
+                    tile.row_count.eq(
+                        Mux(
+                            valid_left < 0,
+                            0,
+                            Mux(valid_left <= command.row_tile, valid_left, command.row_tile),
+                        )
+                    ),
                     tile.a_address.eq(a_sum + tile.inner_first),
                     tile.b_address.eq(b_sum + b_column),
                     tile.c_address.eq(c_sum + (tile.word << bank_bits)),

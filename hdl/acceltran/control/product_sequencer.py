@@ -39,6 +39,8 @@ class ProductSequencer(SharedComponent):
     are under way, in the other context, which must be free. A command is done when all its
     results are written.
 
+    A tile that was kept for the next command stays in its half, in use.
+
     Parameters
     ----------
     fmt : FixedPoint
@@ -51,6 +53,8 @@ class ProductSequencer(SharedComponent):
         Row streamers of the cluster; a power of two that divides ``lanes``.
     pes : int
         PEs of the cluster; a power of two.
+    loaders : int
+        Tile loaders of the cluster; at least 1.
     activation_depth : int
         Vectors that the activation buffer holds.
 
@@ -58,10 +62,12 @@ class ProductSequencer(SharedComponent):
     -------
     orders : ``In(stream.Signature(ProductOrder(fmt)))``
         Products, in order. Legal ones: see ``LoopNest``.
+    rows_ready, rows_taken : ``In(1)``, ``Out(1)``
+        The next command's rows may be dealt; strobe: they will be, and the one after is the next.
     done : ``Out(1)``
         Strobe: the oldest product that is not done has written all its results.
-    loaded : ``In(pes)``
-        Strobes: one more half of the tile RAMs of this PE is full.
+    loaded : ``In(loaders)``
+        Strobes: the loader has filled its part of one more half of the tile RAMs.
     release : ``Out(1)``
         Strobe: the half that has been full for longest is free again.
     jobs : ``Out(stream.Signature(StreamJob(...)))``
@@ -82,6 +88,8 @@ class ProductSequencer(SharedComponent):
         Of all PEs; see ``ProcessingElement``.
     working : ``Out(1)``
         A product is held whose rows are not all dealt.
+    waits_for_rows : ``Out(1)``
+        Rows are not dealt because they are not ready.
     waits_for_tile : ``Out(1)``
         Rows are not dealt because their tile is not loaded.
     waits_for_results : ``Out(1)``
@@ -97,6 +105,8 @@ class ProductSequencer(SharedComponent):
     """
 
     orders: stream.Interface
+    rows_ready: Signal
+    rows_taken: Signal
     done: Signal
     loaded: Signal
     release: Signal
@@ -114,6 +124,7 @@ class ProductSequencer(SharedComponent):
     draining: Signal
     pending: Signal
     working: Signal
+    waits_for_rows: Signal
     waits_for_tile: Signal
     waits_for_results: Signal
     dealt: Signal
@@ -131,6 +142,7 @@ class ProductSequencer(SharedComponent):
         lanes: int,
         streams: int,
         pes: int,
+        loaders: int,
         activation_depth: int,
     ):
         if lanes < 1:
@@ -142,6 +154,8 @@ class ProductSequencer(SharedComponent):
             )
         if pes < 1 or pes & (pes - 1):
             raise ValueError(f"Number of PEs must be a power of two, not {pes!r}")
+        if loaders < 1:
+            raise ValueError(f"Number of loaders must be at least 1, not {loaders!r}")
         self.fmt = fmt
         self.tile = tile
         self.tile_rows = tile_rows
@@ -149,12 +163,15 @@ class ProductSequencer(SharedComponent):
         self.lanes = lanes
         self.streams = streams
         self.pes = pes
+        self.loaders = loaders
         self.activation_depth = activation_depth
         job = StreamJob(tile_rows=tile_rows, partial_sums=partial_sums, streams=streams)
         super().__init__({
             "orders": In(stream.Signature(ProductOrder(fmt))),
+            "rows_ready": In(1),
+            "rows_taken": Out(1),
             "done": Out(1),
-            "loaded": In(pes),
+            "loaded": In(loaders),
             "release": Out(1),
             "jobs": Out(stream.Signature(job)),
             "room": In(streams),
@@ -170,6 +187,7 @@ class ProductSequencer(SharedComponent):
             "draining": In(HALVES),
             "pending": In(CONTEXTS),
             "working": Out(1),
+            "waits_for_rows": Out(1),
             "waits_for_tile": Out(1),
             "waits_for_results": Out(1),
             "dealt": Out(1),
@@ -181,7 +199,7 @@ class ProductSequencer(SharedComponent):
     def elaborate(self, platform):
         m = Module()
         m.submodules.loops = loops = LoopNest(
-            banks=self.pes, lanes=self.lanes, streams=self.streams, tile=self.tile
+            banks=self.pes, ports=1, lanes=self.lanes, streams=self.streams, tile=self.tile
         )
         order: Any = self.orders.payload
         offer: Any = loops.tiles.payload
@@ -205,6 +223,7 @@ class ProductSequencer(SharedComponent):
         slots = Signal(COUNT + 1)  # partial sums of a stream that are in use with this tile
         crowded = Signal()
         first, final, reload, last_tile = Signal(), Signal(), Signal(), Signal()
+        keep = Signal()  # the tile stays when the command ends
         settings: Any = Signal(EpilogueParameters(self.fmt))
         # Columns of C in the pass, as positions: word n of PE c is at n * pes + c.
         bank_bits = ceil_log2(self.pes)
@@ -215,7 +234,7 @@ class ProductSequencer(SharedComponent):
         fresh = Signal(init=1)  # no tile of this command has been at work
         half, context = Signal(init=1), Signal(init=1)  # of the tile at work
         turn = Signal(self.streams)  # one-hot: the stream that gets the next row of several chunks
-        full = [Signal(range(HALVES + 1), name=f"full{pe}") for pe in range(self.pes)]
+        full = [Signal(range(HALVES + 1), name=f"full{n}") for n in range(self.loaders)]
         other_context_busy, agreed, switch, finish = Signal(), Signal(), Signal(), Signal()
         ends = Signal(CONTEXTS)  # the last rows of a command that is not done are in this context
         enabled_before = Signal(self.lanes * self.pes)
@@ -241,7 +260,11 @@ class ProductSequencer(SharedComponent):
 
         with m.FSM() as fsm:
             with m.State("FETCH"):
-                m.d.comb += loops.tiles.ready.eq(1)
+                m.d.comb += [
+                    loops.tiles.ready.eq(~fresh | self.rows_ready),
+                    self.rows_taken.eq(fresh & self.rows_ready & loops.tiles.valid),
+                    self.waits_for_rows.eq(loops.tiles.valid & ~loops.tiles.ready),
+                ]
                 m.d.sync += [
                     a_address.eq(offer.a_address),
                     c_address.eq(offer.c_address),
@@ -257,6 +280,7 @@ class ProductSequencer(SharedComponent):
                     final.eq(offer.final),
                     reload.eq(offer.reload),
                     last_tile.eq(offer.last_tile),
+                    keep.eq(offer.command.keep_tile),
                     low.eq(offer.command.c_first - (offer.word << bank_bits)),
                     columns.eq(offer.command.columns),
                     settings.threshold.eq(threshold),
@@ -265,7 +289,7 @@ class ProductSequencer(SharedComponent):
                 for name, _ in EpilogueParameters(self.fmt):
                     if name not in ("threshold", "entry"):
                         m.d.sync += settings[name].eq(offer.command[name])
-                with m.If(loops.tiles.valid):
+                with m.If(loops.tiles.valid & loops.tiles.ready):
                     m.next = "COLUMNS"
             with m.State("COLUMNS"):
                 m.d.sync += high.eq(low + columns)
@@ -312,7 +336,11 @@ class ProductSequencer(SharedComponent):
                 with m.If(switch | ~reload):
                     m.next = "ROWS"
             with m.State("ROWS"):
-                m.d.comb += deal.eq((~self.jobs.valid | self.jobs.ready) & candidates.any())
+                some = rows_left != 0
+                m.d.comb += deal.eq((~self.jobs.valid | self.jobs.ready) & candidates.any() & some)
+                with m.If(~some):
+                    m.d.comb += finish.eq(last_tile)
+                    m.next = "FETCH"
                 with m.If(deal):
                     m.d.sync += [
                         self.jobs.valid.eq(1),
@@ -369,21 +397,21 @@ class ProductSequencer(SharedComponent):
         for n in range(HALVES):
             with m.If(self.release & (oldest == n)):
                 m.d.sync += closing[n].eq(0)
-            with m.If((switch & in_use | finish) & (half == n)):
+            with m.If((switch & in_use | finish & ~keep) & (half == n)):
                 m.d.sync += closing[n].eq(1)
         with m.If(self.release):
             m.d.sync += oldest.eq(~oldest)
         with m.If(switch):
             m.d.sync += in_use.eq(1)
         with m.If(finish):
-            m.d.sync += [in_use.eq(0), fresh.eq(1), all_dealt.eq(all_dealt + 1)]
+            m.d.sync += [in_use.eq(keep), fresh.eq(1), all_dealt.eq(all_dealt + 1)]
         end = job.job.address + job.job.count
         m.d.sync += [
             self.out_of_range.eq(self.jobs.valid & self.jobs.ready & (end > self.activation_depth)),
             self.out_of_range_command.eq(job_command),
         ]
-        for pe, tiles in enumerate(full):
-            m.d.sync += tiles.eq(tiles + self.loaded[pe] - switch)
+        for loader, tiles in enumerate(full):
+            m.d.sync += tiles.eq(tiles + self.loaded[loader] - switch)
 
         # Lanes go on to the next context when all scalars of this one are taken.
         context_jobs = Cat(jobs != 0 for jobs in under_way["context"])
@@ -405,7 +433,10 @@ class ProductSequencer(SharedComponent):
                 m.d.sync += ends[n].eq(1)
 
         m.d.comb += [
-            self.working.eq(~fsm.ongoing("FETCH") | loops.tiles.valid | ~loops.command.ready),
+            self.working.eq(
+                ~fsm.ongoing("FETCH")
+                | (loops.tiles.valid | ~loops.command.ready) & ~self.waits_for_rows
+            ),
             self.waits_for_tile.eq(fsm.ongoing("LOAD") & ~switch & reload),
             self.waits_for_results.eq(fsm.ongoing("AGREE") & ~agreed),
             self.dealt.eq(context_jobs.any()),

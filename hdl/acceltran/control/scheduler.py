@@ -21,30 +21,14 @@ from acceltran.control.command_layout import command_layout
 from acceltran.control.command_word import COMMAND_INDEX_WIDTH, CommandWord, QueuedCommand, body_of
 from acceltran.control.semaphores import SemaphoreSignal
 from acceltran.control.threshold_control import ThresholdAnswer
+from acceltran.control.vector_command import VectorCommand
 from acceltran.control.wait_gate import WaitGate
 from acceltran.library import SharedComponent
 from acceltran.memory.ram import Ram
 
-__all__ = ["Scheduler", "VectorBody"]
+__all__ = ["Scheduler"]
 
 QUEUES = ("load", "store", "product", "vector")
-
-
-class VectorBody(data.UnionLayout):
-    """Body of a command of the vector queue."""
-
-    def __init__(self):
-        super().__init__({
-            "softmax": command_layout(Opcode.SOFTMAX),
-            "layernorm": command_layout(Opcode.LAYERNORM),
-        })
-
-
-class VectorCommand(data.StructLayout):
-    """Command of the vector queue: which of the two, and its body."""
-
-    def __init__(self):
-        super().__init__({"layernorm": 1, "body": VectorBody()})
 
 
 BODY_WIDTHS = {
@@ -59,9 +43,10 @@ class Scheduler(SharedComponent):
     """Deal commands to four queues, keep the threshold table, and end the program.
 
     Commands are taken in program order. LOAD, STORE, MATMUL, SOFTMAX and LAYERNORM go to their
-    queue, the pruning threshold looked up on the way; the queues check the waits. THRESHOLD and
-    END are executed here, after their own waits: a THRESHOLD that is not fixed asks for its value,
-    and END waits until every queue is idle and then until all loops are settled.
+    queue, the pruning threshold looked up on the way; the queues check the waits. SEQUENCE goes
+    where products and vector operations go. THRESHOLD and END are executed here, after their own
+    waits: a THRESHOLD that is not fixed asks for its value, and END waits until every queue is idle
+    and then until all loops are settled.
 
     Throughput is one command in ``DEAL_CYCLES`` when its queue has room, and one fixed THRESHOLD
     whose waits are met in ``EXECUTE_CYCLES``.
@@ -80,6 +65,7 @@ class Scheduler(SharedComponent):
     counts : ``In(ArrayLayout(SEMAPHORE_COUNT_BITS, SEMAPHORES))``
     i : ``In(stream.Signature(CommandWord()))``
     load, store, product, vector : ``Out(stream.Signature(QueuedCommand(...)))``
+    sequence : ``Out(stream.Signature(command_layout(Opcode.SEQUENCE)))``
     orders : ``Out(stream.Signature(command_layout(Opcode.THRESHOLD)))``
         Thresholds that are not fixed; each is answered before the next one.
     answer : ``In(ThresholdAnswer(fmt))``
@@ -95,7 +81,7 @@ class Scheduler(SharedComponent):
     index : ``Out(COMMAND_INDEX_WIDTH)``
         Command that is being dealt.
     executed : ``Out(1)``
-        Strobe: a THRESHOLD or END was executed.
+        Strobe: a THRESHOLD, SEQUENCE or END was executed.
     ending : ``Out(1)``
         END has been taken: what comes behind it does not matter.
     """
@@ -111,6 +97,7 @@ class Scheduler(SharedComponent):
     store: stream.Interface
     product: stream.Interface
     vector: stream.Interface
+    sequence: stream.Interface
     orders: stream.Interface
     answer: Any
     idle: Signal
@@ -133,6 +120,7 @@ class Scheduler(SharedComponent):
                 name: Out(stream.Signature(QueuedCommand(BODY_WIDTHS[name], fmt.width)))
                 for name in QUEUES
             },
+            "sequence": Out(stream.Signature(command_layout(Opcode.SEQUENCE))),
             "orders": Out(stream.Signature(command_layout(Opcode.THRESHOLD))),
             "answer": In(ThresholdAnswer(fmt)),
             "idle": In(1),
@@ -172,16 +160,20 @@ class Scheduler(SharedComponent):
                 m.d.comb += [
                     wait.enable.eq(header[f"wait{n}_enable"]),
                     wait.semaphore.eq(header[f"wait{n}_semaphore"]),
+                    wait.everywhere.eq(header[f"wait{n}_everywhere"]),
+                    wait.rows.eq(header[f"wait{n}_rows"]),
                     wait.count.eq(header[f"wait{n}_count"]),
                 ]
         m.d.comb += [
             self.load.payload.body.eq(body_of(Opcode.LOAD, bits)),
             self.store.payload.body.eq(body_of(Opcode.STORE, bits)),
             self.product.payload.body.eq(body_of(Opcode.MATMUL, bits)),
+            Value.cast(self.sequence.payload).eq(body_of(Opcode.SEQUENCE, bits)),
             gate.i.payload.body.eq(
                 Cat(body_of(Opcode.THRESHOLD, bits), header["opcode"] == Opcode.END)
             ),
             gate.counts.eq(self.counts),
+            gate.everywhere.eq(self.counts),
             gate.stop.eq(self.stop),
         ]
         vector_command = data.View(VectorCommand(), self.vector.payload.body)
@@ -242,6 +234,8 @@ class Scheduler(SharedComponent):
                         pass_on(self.product)
                     with m.Case(Opcode.SOFTMAX, Opcode.LAYERNORM):
                         pass_on(self.vector)
+                    with m.Case(Opcode.SEQUENCE):
+                        pass_on(self.sequence)
                     with m.Default():
                         m.d.comb += gate.i.valid.eq(1)
                         m.next = "wait"
@@ -267,14 +261,17 @@ class Scheduler(SharedComponent):
                     m.next = "take"
             with m.State("ended"), m.If(self.clear):
                 m.next = "take"
-        m.d.comb += [self.executed.eq(execute), gate.o.ready.eq(execute)]
+        m.d.comb += [
+            self.executed.eq(execute | (self.sequence.valid & self.sequence.ready)),
+            gate.o.ready.eq(execute),
+        ]
         with m.If(table.write_enable):
             m.d.sync += written.bit_select(body.index, 1).eq(1)
         with m.If(self.clear):
             m.d.sync += written.eq(0)
 
         m.d.sync += [
-            self.signal.valid.eq(self.executed & gate.o.payload.header.signal_enable),
+            self.signal.valid.eq(execute & gate.o.payload.header.signal_enable),
             self.signal.semaphore.eq(gate.o.payload.header.signal),
         ]
         return m

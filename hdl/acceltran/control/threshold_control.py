@@ -6,7 +6,7 @@ from amaranth import Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
-from acceltran.arch.commands import BODIES, THRESHOLDS, Opcode, ThresholdMode
+from acceltran.arch.commands import THRESHOLDS, Opcode, ThresholdMode
 from acceltran.arch.fixed_point import FixedPoint
 from acceltran.arch.threshold_curve import (
     ENTRY_BITS,
@@ -19,7 +19,7 @@ from acceltran.arch.threshold_curve import (
     WORD_BITS,
 )
 from acceltran.control.command_layout import command_layout
-from acceltran.control.kept_counter import Kept, KeptCounter
+from acceltran.control.kept_totals import ELEMENTS, KeptQuery, KeptTotals
 from acceltran.library import SharedComponent
 from acceltran.memory.ram import Ram
 from acceltran.numeric.product import product, product_latency
@@ -28,7 +28,6 @@ from acceltran.numeric.round_shift import RoundShift
 __all__ = ["ThresholdAnswer", "ThresholdControl"]
 
 PARTS = 4
-ELEMENTS = next(f.width for f in BODIES[Opcode.THRESHOLD] if f.name == "elements")
 ERROR = ELEMENTS + POSITION_BITS + 2
 """Bits of a loop's error, with its sign."""
 
@@ -60,7 +59,7 @@ class ThresholdControl(SharedComponent):
     ``zeros = elements - kept``.
 
     An order takes ``LATENCY`` cycles from being taken to its answer. Settling takes at most
-    ``SETTLE_CYCLES`` and ``LOOP_CYCLES`` for each closed loop, and nothing if there is none. The
+    ``SETTLE_CYCLES`` and ``loop_cycles`` for each closed loop, and nothing if there is none. The
     table is a memory: it outlives a reset, and holds anything until it is written.
 
     Source: S. Tuli and N. K. Jha, "AccelTran", IEEE TCAD 2023, for the curves.
@@ -70,8 +69,8 @@ class ThresholdControl(SharedComponent):
     ----------
     fmt : FixedPoint
         Format of an element.
-    most : tuple of int
-        For each source of counts, the largest count of a cycle.
+    kept_latency : int
+        Cycles from a query to its answer; at least 1.
 
     Members
     -------
@@ -79,8 +78,9 @@ class ThresholdControl(SharedComponent):
         Bodies of THRESHOLD commands with a curve.
     answer : ``Out(ThresholdAnswer(fmt))``
         Strobe, for each order.
-    kept0, kept1 ... : ``In(Kept(most))``
-        What the sources keep.
+    query : ``Out(KeptQuery())``
+    kept : ``In(ELEMENTS)``
+        What all sources together have kept of the entry that was asked for.
     settle : ``In(1)``
         The program has ended: no order is given, and counts come for at most ``LATE_COUNTS`` more
         cycles. Stays until ``settled``.
@@ -98,11 +98,12 @@ class ThresholdControl(SharedComponent):
     LATENCY = 8 + 2 * (product_latency(PARTS) + 1)
     LATE_COUNTS = 8
     SETTLE_CYCLES = LATE_COUNTS + 1 + THRESHOLDS
-    LOOP_CYCLES = 5 + 2 * (product_latency(PARTS) + 1) + RoundShift.LATENCY
     HOST_LATENCY = 4
 
     orders: stream.Interface
     answer: Any
+    query: Any
+    kept: Signal
     settle: Signal
     settled: Signal
     host_address: Signal
@@ -110,15 +111,17 @@ class ThresholdControl(SharedComponent):
     host_data: Signal
     host_value: Signal
 
-    def __init__(self, *, fmt: FixedPoint, most: tuple[int, ...]):
-        if not most:
-            raise ValueError("Number of sources must be at least 1, not 0")
+    def __init__(self, *, fmt: FixedPoint, kept_latency: int = KeptTotals.LATENCY):
+        if kept_latency < 1:
+            raise ValueError(f"Latency of totals must be at least 1, not {kept_latency!r}")
         self.fmt = fmt
-        self.most = most
+        self.kept_latency = kept_latency
+        self.loop_cycles = 4 + kept_latency + 2 * (product_latency(PARTS) + 1) + RoundShift.LATENCY
         super().__init__({
             "orders": In(stream.Signature(command_layout(Opcode.THRESHOLD))),
             "answer": Out(ThresholdAnswer(fmt)),
-            **{f"kept{n}": In(Kept(count)) for n, count in enumerate(most)},
+            "query": Out(KeptQuery()),
+            "kept": In(ELEMENTS),
             "settle": In(1),
             "settled": Out(1),
             "host_address": In(TABLE_ADDRESS_BITS),
@@ -133,10 +136,6 @@ class ThresholdControl(SharedComponent):
         word_width = max(width, POSITION_BITS)
         m.submodules.table = table = Ram(width=word_width, depth=ENTRY_WORDS * THRESHOLDS)
         m.submodules.loops = loops = Ram(width=Loop().size, depth=THRESHOLDS)
-        counters = [KeptCounter(most=count, width=ELEMENTS) for count in self.most]
-        for n, counter in enumerate(counters):
-            m.submodules[f"counter{n}"] = counter
-            m.d.comb += counter.kept.eq(getattr(self, f"kept{n}"))
 
         order = Signal(command_layout(Opcode.THRESHOLD))
         loop = Signal(Loop())
@@ -144,7 +143,7 @@ class ThresholdControl(SharedComponent):
         entry = Signal(range(THRESHOLDS))
         place = Signal(range(ENTRY_WORDS * THRESHOLDS))  # of the entry in the table
         position = Signal(POSITION_BITS)
-        elapsed = Signal(range(16))
+        elapsed = Signal(range(max(16, self.kept_latency + 1)))
         m.d.sync += elapsed.eq(elapsed + 1)
 
         # One multiplier for all products.
@@ -196,12 +195,11 @@ class ThresholdControl(SharedComponent):
             loops.write_address.eq(order.index),
             loops.write_data.eq(Value.cast(_loop_of(m, order))),
         ]
-        for counter in counters:
-            m.d.comb += [
-                counter.flush.eq(flush),
-                counter.read_enable.eq(fetch),
-                counter.read_entry.eq(entry),
-            ]
+        m.d.comb += [
+            self.query.flush.eq(flush),
+            self.query.enable.eq(fetch),
+            self.query.entry.eq(entry),
+        ]
         m.d.sync += self.answer.valid.eq(0)
 
         def read(source: Any) -> list[Any]:
@@ -267,6 +265,7 @@ class ThresholdControl(SharedComponent):
                     m.next = "next"
             with m.State("next"):
                 m.d.comb += [fetch.eq(1), *read(POINTS)]
+                m.d.sync += elapsed.eq(1)
                 with m.If(closed.bit_select(entry, 1)):
                     m.next = "load"
                 with m.Else():
@@ -277,9 +276,12 @@ class ThresholdControl(SharedComponent):
                 m.d.sync += [
                     position.eq(table.read_data),
                     Value.cast(loop).eq(loops.read_data),
-                    kept.eq(sum((counter.total for counter in counters), start=0)),
                 ]
-                m.next = "expect"
+                m.next = "count"
+            with m.State("count"):
+                m.d.sync += kept.eq(self.kept)
+                with m.If(elapsed >= self.kept_latency):
+                    m.next = "expect"
             with m.State("expect"):
                 m.d.sync += zeros.eq(loop.elements - kept)
                 multiply(loop.elements, loop.target, "compare")

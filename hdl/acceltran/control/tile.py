@@ -16,7 +16,7 @@ class Tile(data.StructLayout):
     Members
     -------
     batch, row_first, row_count : ``unsigned(COUNT)``
-        Batch, first row and number of rows of A and C.
+        Batch, first row and number of rows of A and C, maybe none.
     word : ``unsigned(COUNT)``
         First word of the column pass: column vectors ``d = (word + n) * banks + c`` of a row of C.
     word_count : ``unsigned(bits_for(lanes))``
@@ -27,8 +27,9 @@ class Tile(data.StructLayout):
         Vector ``inner_first`` of row ``row_first`` of A.
     b_address : ``unsigned(ADDRESS)``
         Vector of B that belongs to the first element of vector ``inner_first`` and to ``d =
-        word * banks`` (a column left of C where ``c_first`` is no multiple of the banks). With B
-        transposed, vector ``inner_first`` of the row of its first column.
+        word * banks + place`` (maybe a column left of C, where ``c_first`` is no multiple of the
+        banks, or right of it); ``place`` as of ``LoopNest``. With B transposed, vector
+        ``inner_first`` of the row of its first column.
     c_address : ``unsigned(ADDRESS)``
         Vector ``word * banks`` of row ``row_first`` of C.
     first, final : ``unsigned(1)``

@@ -10,8 +10,8 @@ from acceltran.arch.fixed_point import FixedPoint
 from acceltran.control.command_word import QueuedCommand
 from acceltran.control.kept_counter import Kept
 from acceltran.control.layer_norm_engine import LayerNormEngine
-from acceltran.control.scheduler import VectorCommand
 from acceltran.control.softmax_engine import SoftmaxEngine
+from acceltran.control.vector_command import VectorCommand
 from acceltran.library import SharedComponent
 from acceltran.memory.ports import BufferWrite, ReadPort
 from acceltran.numeric.count_ones import count_ones
@@ -21,6 +21,8 @@ __all__ = ["VectorEngine"]
 
 class VectorEngine(SharedComponent):
     """Run SOFTMAX and LAYERNORM commands in order, one at a time.
+
+    One without rows does nothing, but gamma and beta are read.
 
     Parameters
     ----------
@@ -99,7 +101,7 @@ class VectorEngine(SharedComponent):
         wiring.connect(m, softmax.write, wiring.flipped(self.writes[0]))
         wiring.connect(m, layer_norm.write, wiring.flipped(self.writes[1]))
 
-        busy = Signal()
+        busy, nothing = Signal(), Signal()  # `nothing`: a softmax without rows
         command = data.View(VectorCommand(), self.i.payload.body)
         m.d.comb += [
             Value.cast(softmax.i.payload.body).eq(Value.cast(command.body.softmax)),
@@ -107,7 +109,7 @@ class VectorEngine(SharedComponent):
             softmax.i.payload.threshold.eq(self.i.payload.threshold),
             layer_norm.i.payload.threshold.eq(self.i.payload.threshold),
             self.saturated.eq(layer_norm.saturated),
-            self.done.eq(softmax.done | layer_norm.done),
+            self.done.eq(softmax.done | layer_norm.done | nothing),
         ]
         with m.If(~busy):
             with m.If(command.layernorm):
@@ -115,11 +117,14 @@ class VectorEngine(SharedComponent):
                     layer_norm.i.valid.eq(self.i.valid),
                     self.i.ready.eq(layer_norm.i.ready),
                 ]
-            with m.Else():
+            with m.Elif(command.body.softmax.rows != 0):
                 m.d.comb += [
                     softmax.i.valid.eq(self.i.valid),
                     self.i.ready.eq(softmax.i.ready),
                 ]
+            with m.Else():
+                m.d.comb += self.i.ready.eq(1)
+                m.d.sync += nothing.eq(self.i.valid)
         softmax_keep, norm_keep = (w.payload.vector.keep for w in (softmax.write, layer_norm.write))
         softmax_taken, norm_taken = (w.valid & w.ready for w in (softmax.write, layer_norm.write))
         keep = Mux(softmax_taken, softmax_keep, Mux(norm_taken, norm_keep, 0))
@@ -137,5 +142,5 @@ class VectorEngine(SharedComponent):
                 ),
             ]
         with m.Elif(self.done):
-            m.d.sync += busy.eq(0)
+            m.d.sync += [busy.eq(0), nothing.eq(0)]
         return m

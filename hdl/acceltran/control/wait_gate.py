@@ -1,6 +1,6 @@
 """Hold a command until its semaphores have counted."""
 
-from amaranth import Array, Module, Signal, Value
+from amaranth import Array, Module, Mux, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
@@ -15,7 +15,7 @@ class WaitGate(SharedComponent):
     """Pass commands on in order, each once all of its waits are met.
 
     A wait is met when ``counts[semaphore] - count``, modulo ``2 ** SEMAPHORE_COUNT_BITS`` and read
-    as a signed number, is not negative.
+    as a signed number, is not negative; with ``everywhere``, ``everywhere[semaphore] - count``.
 
     Latency is ``LATENCY`` cycles for a command whose waits are met; throughput is one command
     in ``LATENCY + 1`` cycles.
@@ -24,10 +24,13 @@ class WaitGate(SharedComponent):
     ----------
     body_width, threshold_width : int
         Shape of the commands: ``QueuedCommand(body_width, threshold_width)``.
+    rows_later : bool
+        Let waits that are for rows only be met elsewhere.
 
     Members
     -------
-    counts : ``In(ArrayLayout(SEMAPHORE_COUNT_BITS, SEMAPHORES))``
+    counts, everywhere : ``In(ArrayLayout(SEMAPHORE_COUNT_BITS, SEMAPHORES))``
+        Signals of this cluster, and those of all clusters.
     stop : ``In(1)``
         Offer no command that is not offered yet.
     i : ``In(stream.Signature(QueuedCommand(body_width, threshold_width)))``
@@ -39,17 +42,20 @@ class WaitGate(SharedComponent):
     LATENCY = 4
 
     counts: data.View
+    everywhere: data.View
     stop: Signal
     i: stream.Interface
     o: stream.Interface
     waiting: Signal
 
-    def __init__(self, *, body_width: int, threshold_width: int):
+    def __init__(self, *, body_width: int, threshold_width: int, rows_later: bool = False):
         self.body_width = body_width
         self.threshold_width = threshold_width
+        self.rows_later = rows_later
         payload = QueuedCommand(body_width, threshold_width)
         super().__init__({
             "counts": In(data.ArrayLayout(SEMAPHORE_COUNT_BITS, SEMAPHORES)),
+            "everywhere": In(data.ArrayLayout(SEMAPHORE_COUNT_BITS, SEMAPHORES)),
             "stop": In(1),
             "i": In(stream.Signature(payload)),
             "o": Out(stream.Signature(payload)),
@@ -59,16 +65,26 @@ class WaitGate(SharedComponent):
     def elaborate(self, platform):
         m = Module()
         met, met_before = Signal(WAITS), Signal(WAITS)
-        counts = Array(self.counts[index] for index in range(SEMAPHORES))
+        counts, everywhere = (
+            Array(source[index] for index in range(SEMAPHORES))
+            for source in (self.counts, self.everywhere)
+        )
         waits = [self.o.payload.header.waits[index] for index in range(WAITS)]
         chosen = [Signal(SEMAPHORE_COUNT_BITS, name=f"count_{index}") for index in range(WAITS)]
         ahead = [Signal(SEMAPHORE_COUNT_BITS, name=f"ahead_{index}") for index in range(WAITS)]
         for index, wait in enumerate(waits):
-            m.d.sync += chosen[index].eq(counts[wait.semaphore])
+            m.d.sync += chosen[index].eq(
+                Mux(wait.everywhere, everywhere[wait.semaphore], counts[wait.semaphore])
+            )
             m.d.comb += [
                 ahead[index].eq(chosen[index] - wait.count),
                 # Counts only grow, so a wait once met stays met.
-                met[index].eq(met_before[index] | ~wait.enable | ~ahead[index][-1]),
+                met[index].eq(
+                    met_before[index]
+                    | ~wait.enable
+                    | ~ahead[index][-1]
+                    | (wait.rows & self.rows_later)
+                ),
             ]
         m.d.sync += self.waiting.eq(0)
 

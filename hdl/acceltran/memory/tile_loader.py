@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -13,12 +13,18 @@ from acceltran.library import SharedComponent
 from acceltran.memory.ports import ADDRESS_WIDTH, ReadPort
 from acceltran.memory.queue import Queue
 from acceltran.memory.tile_ports import BiasWrite, VectorWrite
-from acceltran.memory.tile_walker import COMMANDS, TileItem, TileWalker
+from acceltran.memory.tile_walker import COMMANDS, TileWalker
 from acceltran.memory.transposer import Transposer
+from acceltran.memory.vector_buffer import VectorBuffer
 from acceltran.memory.vector_reader import VectorReader
 from acceltran.numeric.vector import Vector
 
 __all__ = ["TileLoader"]
+
+READS = VectorReader.FULL_RATE_DEPTH + VectorBuffer.READ_LATENCY + 1
+"""Vectors of a buffer that are asked for and not yet taken."""
+ASKED = 16
+"""Vectors, zeros among them, that are to arrive."""
 
 
 class TileLoader(SharedComponent):
@@ -28,11 +34,13 @@ class TileLoader(SharedComponent):
     ``index`` becomes ``B[b, inner_first * tile + k, d - c_first]`` with
     ``d = (word + l // streams) * banks + index``, in one half of the tile RAM; rows at and beyond
     ``b_rows`` become zero. With a final chunk, the bias of d goes to the same half, zero if the
-    command has none. Lanes whose d is not a column of C are left as they are. Tiles that reload go
-    to the halves in turn, beginning with half 0, each as soon as its half is free, also those of
-    a later command.
+    command has none. Lanes whose d is not a column of C are left as they are, and so are those
+    whose ``l // streams`` is not ``port`` modulo ``ports``: a PE has a loader for each port. Tiles
+    that reload go to the halves in turn, beginning with half 0, each as soon as its half is free,
+    also those of a later command.
 
-    Throughput is one vector per cycle, whatever the source, while the buffer's bank is free.
+    Throughput is one vector per cycle, whatever the source, while the buffer's bank is free, but
+    for ``TileWalker.TILE_CYCLES`` between tiles.
 
     Golden model: ``acceltran_sim.golden.tile_loader.loads``.
 
@@ -44,6 +52,8 @@ class TileLoader(SharedComponent):
         Elements of a vector; a power of two.
     banks : int
         PEs of the cluster; a power of two.
+    ports : int
+        Tile ports of the PE; a power of two.
     lanes : int
         Lanes per PE; at least 1.
     streams : int
@@ -52,15 +62,22 @@ class TileLoader(SharedComponent):
         Rows of a tile RAM, both halves; a power of two, at least two vectors.
     weight_depth, activation_depth : int
         Vectors that the buffers hold.
+    weight_latency : int
+        Cycles that an answer of the weight buffer may come later than ``VectorBuffer`` gives it,
+        always or at times, without loss of throughput.
 
     Members
     -------
     index : ``In(range(banks))``
         Number of the PE in its cluster.
+    port : ``In(range(ports))``
+        Number of the tile port in its PE.
     command : ``In(stream.Signature(ProductCommand()))``
         Products.
     release : ``In(1)``
         Strobe: the half that has been full for longest is free again. Both are at first.
+    settled, began : ``In(1)``, ``Out(1)``
+        See ``TileWalker``.
     loaded : ``Out(1)``
         Strobe: one more half is full; the last write left in an earlier cycle.
     tile_write : ``Out(VectorWrite(...))``
@@ -76,8 +93,11 @@ class TileLoader(SharedComponent):
     """
 
     index: Signal
+    port: Signal
     command: stream.Interface
     release: Signal
+    settled: Signal
+    began: Signal
     loaded: Signal
     tile_write: Any
     bias_write: Any
@@ -94,30 +114,41 @@ class TileLoader(SharedComponent):
         fmt: FixedPoint,
         tile: int,
         banks: int,
+        ports: int,
         lanes: int,
         streams: int,
         tile_rows: int,
         weight_depth: int,
         activation_depth: int,
+        weight_latency: int = 0,
     ):
-        TileWalker.check_parameters(banks=banks, lanes=lanes, tile=tile, tile_rows=tile_rows)
+        TileWalker.check_parameters(
+            banks=banks, ports=ports, lanes=lanes, tile=tile, tile_rows=tile_rows
+        )
         for name, depth in (("Weight", weight_depth), ("Activation", activation_depth)):
             if not 1 <= depth <= 1 << ADDRESS_WIDTH:
                 raise ValueError(
                     f"{name} buffer depth must be from 1 to {1 << ADDRESS_WIDTH}, not {depth!r}"
                 )
+        if weight_latency < 0:
+            raise ValueError(f"Weight latency must not be negative, not {weight_latency!r}")
         self.fmt = fmt
         self.tile = tile
         self.banks = banks
+        self.ports = ports
         self.lanes = lanes
         self.streams = streams
         self.tile_rows = tile_rows
         self.weight_depth = weight_depth
         self.activation_depth = activation_depth
+        self.weight_latency = weight_latency
         super().__init__({
             "index": In(range(banks)),
+            "port": In(range(ports)),
             "command": In(stream.Signature(ProductCommand())),
             "release": In(1),
+            "settled": In(1),
+            "began": Out(1),
             "loaded": Out(1),
             "tile_write": Out(VectorWrite(fmt, tile=tile, tile_rows=tile_rows, lanes=lanes)),
             "bias_write": Out(BiasWrite(fmt, tile=tile, lanes=lanes)),
@@ -132,14 +163,24 @@ class TileLoader(SharedComponent):
     def elaborate(self, platform):
         m = Module()
         fmt, size = self.fmt, self.tile
-        layout = TileItem(lanes=self.lanes, tile_rows=self.tile_rows)
-        shape = {"banks": self.banks, "lanes": self.lanes, "streams": self.streams, "tile": size}
+        shape = {
+            "banks": self.banks,
+            "ports": self.ports,
+            "lanes": self.lanes,
+            "streams": self.streams,
+            "tile": size,
+        }
         m.submodules.loops = loops = LoopNest(**shape)
         m.submodules.walker = walker = TileWalker(**shape, tile_rows=self.tile_rows)
+        layout = walker.item
         m.submodules.walked = walked = Queue(shape=layout, depth=2)
-        m.submodules.asked = asked = Queue(shape=layout, depth=16)
-        m.submodules.weight_reader = weight_reader = VectorReader(fmt=fmt, tile=size)
-        m.submodules.activation_reader = activation_reader = VectorReader(fmt=fmt, tile=size)
+        m.submodules.asked = asked = Queue(shape=layout, depth=ASKED + self.weight_latency)
+        m.submodules.weight_reader = weight_reader = VectorReader(
+            fmt=fmt, tile=size, depth=READS + self.weight_latency
+        )
+        m.submodules.activation_reader = activation_reader = VectorReader(
+            fmt=fmt, tile=size, depth=READS
+        )
         m.submodules.transposer = transposer = Transposer(width=fmt.width, tile=size)
         connect(m, flipped(self.command), loops.command)
         connect(m, loops.tiles, walker.tiles)
@@ -147,8 +188,12 @@ class TileLoader(SharedComponent):
         connect(m, weight_reader.port, flipped(self.weights))
         connect(m, activation_reader.port, flipped(self.activations))
         m.d.comb += [
+            loops.place.eq(Cat(self.index, self.port)),
             walker.index.eq(self.index),
+            walker.port.eq(self.port),
             walker.release.eq(self.release),
+            walker.settled.eq(self.settled),
+            self.began.eq(walker.began),
             self.tile_load.eq(walker.tile_load),
             self.tile_reuse.eq(walker.tile_reuse),
         ]
@@ -190,6 +235,7 @@ class TileLoader(SharedComponent):
         vector = Signal(Vector(fmt, size))
         arrived, direct = Signal(), Signal()
         leaving = transposer.o.valid
+        ended = Signal()  # the tile's last block is still leaving
         with m.If(~item.read):
             m.d.comb += arrived.eq(asked.o.valid)
         with m.Elif(item.activation):
@@ -209,7 +255,7 @@ class TileLoader(SharedComponent):
             transposer.i.valid.eq(arrived & item.transposed),
             transposer.i.payload.eq(vector.values),
             direct.eq(~item.transposed & ~item.bias & ~item.end),
-            taken.eq(arrived & ~((direct | item.end) & leaving)),
+            taken.eq(arrived & ~(direct & leaving) & ~(item.end & ended)),
             asked.o.ready.eq(taken),
             weight_reader.vectors.ready.eq(taken & item.read & ~item.activation),
             activation_reader.vectors.ready.eq(taken & item.read & item.activation),
@@ -221,11 +267,28 @@ class TileLoader(SharedComponent):
             m.d.sync += [transposed.eq(item), transposed.row.eq(item.row & ~(size - 1))]
         with m.Elif(leaving):
             m.d.sync += transposed.row.eq(transposed.row + 1)
+        # Meanwhile the next tile's blocks may enter.
+        left = Signal()
+        m.d.sync += left.eq(leaving & transposed.row[: (size - 1).bit_length()].all())
+        with m.If(taken & item.end):
+            m.d.sync += ended.eq(leaving)
+        with m.Elif(left):
+            m.d.sync += ended.eq(0)
+
+        # It left in the order in which it entered.
+        columns = [Cat(element, element.any()) for element in transposer.o.payload]
+        turned: Any = Signal(data.ArrayLayout(len(columns[0]), size))
+        m.d.comb += Value.cast(turned).eq(Cat(columns))
+        for turn in (1 << bits for bits in range(len(item.turn))):
+            with m.If(transposed.turn == turn):
+                m.d.comb += Value.cast(turned).eq(
+                    Cat(columns[size - turn :], columns[: size - turn])
+                )
 
         write = self.tile_write
         m.d.sync += [
             write.valid.eq(leaving | (arrived & direct)),
-            self.loaded.eq(taken & item.end),
+            self.loaded.eq((taken & item.end & ~leaving) | (ended & left)),
             self.bias_write.valid.eq(arrived & item.bias),
             self.bias_write.word.eq(item.word),
             self.bias_write.half.eq(item.row[-1]),
@@ -235,8 +298,8 @@ class TileLoader(SharedComponent):
             m.d.sync += [
                 write.lanes.eq(transposed.lanes),
                 write.row.eq(transposed.row),
-                write.vector.values.eq(transposer.o.payload),
-                write.vector.keep.eq(Cat(transposer.o.payload[k] != 0 for k in range(size))),
+                Value.cast(write.vector.values).eq(Cat(turned[k][:-1] for k in range(size))),
+                write.vector.keep.eq(Cat(turned[k][-1] for k in range(size))),
             ]
         with m.Else():
             m.d.sync += [

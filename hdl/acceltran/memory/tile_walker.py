@@ -7,14 +7,14 @@ from amaranth.utils import ceil_log2
 
 from acceltran.arch.commands import ADDRESS, COUNT, OperandSource
 from acceltran.compute.lane import HALVES
-from acceltran.control.command_queue import CommandQueue
 from acceltran.control.tile import Tile
 from acceltran.library import SharedComponent
+from acceltran.memory.vector_buffer import VectorBuffer
 
 __all__ = ["COMMANDS", "TileItem", "TileWalker"]
 
-COMMANDS = 1 << (CommandQueue.IN_FLIGHT - 1).bit_length()
-"""Products under way are told apart by their number modulo this."""
+COMMANDS = 8
+"""Products under way at most; they are told apart by their number modulo this, a power of two."""
 
 
 class TileItem(data.StructLayout):
@@ -41,11 +41,14 @@ class TileItem(data.StructLayout):
     row : ``range(tile_rows)``
         Row of the tile RAM; its highest bit is the half. Where vectors are transposed, the row of
         the one that replaces this.
+    turn : ``unsigned(turn_bits)``
+        0 or a power of two: of those that are transposed together, the first is this row of the
+        block, and the last the one before it.
     command : ``range(COMMANDS)``
         Commands whose tiles came before, modulo ``COMMANDS``.
     """
 
-    def __init__(self, *, lanes: int, tile_rows: int):
+    def __init__(self, *, lanes: int, tile_rows: int, turn_bits: int):
         super().__init__({
             "read": unsigned(1),
             "address": unsigned(ADDRESS),
@@ -56,28 +59,36 @@ class TileItem(data.StructLayout):
             "word": range(lanes),
             "lanes": unsigned(lanes),
             "row": range(tile_rows),
+            "turn": unsigned(turn_bits),
             "command": range(COMMANDS),
         })
 
 
 class TileWalker(SharedComponent):
-    """List the vectors of one PE that each reloading tile consists of.
+    """List the vectors of one tile port of a PE that each reloading tile consists of.
 
-    For each column vector d of the tile that belongs to C and to this PE (``d % banks == index``),
-    in ascending order: with a final chunk of the inner dimension its bias (read only if the
-    command has one); then the rows of the chunk, or, where B is transposed, blocks of ``tile`` of
-    its rows. Each PE begins with another one of these blocks, because vectors at the same place
-    of a row lie in the same bank. Rows at and beyond ``b_rows`` are not read. An item that marks
-    the end follows. Tiles that reload go to the two halves in turn, each as soon as its half is
-    free; others are dropped.
+    For each column vector d of the tile that belongs to C, to this PE (``d % banks == index``) and
+    to this port (its word in the pass is ``port`` modulo ``ports``), in ascending order: with a
+    final chunk of the inner dimension its bias (read only if the command has one); then the rows
+    of the chunk, or, where B is transposed, blocks of ``tile`` of its rows. Each port begins with
+    another one of these blocks, because vectors at the same place of a row lie in the same bank.
+    Where the cluster has more ports than a chunk has blocks, and several ``ports``, every other of
+    the ports that share a block begins it ``turn`` rows later: ``VectorBuffer`` has those rows in
+    the other bank. Rows at and beyond ``b_rows`` are not read. An item that marks the end follows.
+    Tiles that reload go to the two halves in turn, each as soon as its half is free; others are
+    dropped.
 
-    Throughput is one item per cycle, but for ``banks - 1`` cycles between column vectors and up
-    to ``banks + 7`` between tiles.
+    Where the lanes are shared among another number of streams than for the tile before, a tile
+    begins only when that one is ``settled``: another port may still write to the same lanes.
+
+    Throughput is one item per cycle, but for up to ``TILE_CYCLES`` between tiles.
 
     Parameters
     ----------
     banks : int
         PEs of the cluster; a power of two.
+    ports : int
+        Tile ports of the PE; a power of two.
     lanes : int
         Lanes per PE; at least 1.
     streams : int
@@ -91,45 +102,67 @@ class TileWalker(SharedComponent):
     -------
     index : ``In(range(banks))``
         Number of the PE in its cluster.
+    port : ``In(range(ports))``
+        Number of the tile port in its PE.
     tiles : ``In(stream.Signature(Tile(lanes)))``
-        Tiles of products; taken when they have been walked.
+        Tiles of products, with ``b_address`` of place ``port * banks + index``; taken when they
+        have been walked.
     release : ``In(1)``
         Strobe: a half is free again. Both are at first.
+    settled : ``In(1)``
+        All ports of the PE have loaded all tiles that were begun here.
+    began : ``Out(1)``
+        Strobe: another tile is begun.
     items : ``Out(stream.Signature(TileItem(...)))``
         Vectors.
     tile_load, tile_reuse : ``Out(1)``
         Strobe: a tile that reloads, or one that does not, has been taken.
     """
 
+    TILE_CYCLES = 7
+
     index: Signal
+    port: Signal
     tiles: stream.Interface
     release: Signal
+    settled: Signal
+    began: Signal
     items: stream.Interface
     tile_load: Signal
     tile_reuse: Signal
 
-    def __init__(self, *, banks: int, lanes: int, streams: int, tile: int, tile_rows: int):
-        self.check_parameters(banks=banks, lanes=lanes, tile=tile, tile_rows=tile_rows)
+    def __init__(
+        self, *, banks: int, ports: int, lanes: int, streams: int, tile: int, tile_rows: int
+    ):
+        self.check_parameters(banks=banks, ports=ports, lanes=lanes, tile=tile, tile_rows=tile_rows)
         self.banks = banks
+        self.ports = ports
         self.lanes = lanes
         self.streams = streams
         self.tile = tile
         self.tile_rows = tile_rows
-        item = TileItem(lanes=lanes, tile_rows=tile_rows)
+        self.item = TileItem(
+            lanes=lanes, tile_rows=tile_rows, turn_bits=(tile - 1).bit_length() if ports > 1 else 0
+        )
         super().__init__({
             "index": In(range(banks)),
+            "port": In(range(ports)),
             "tiles": In(stream.Signature(Tile(lanes))),
             "release": In(1),
-            "items": Out(stream.Signature(item)),
+            "settled": In(1),
+            "began": Out(1),
+            "items": Out(stream.Signature(self.item)),
             "tile_load": Out(1),
             "tile_reuse": Out(1),
         })
 
     @staticmethod
-    def check_parameters(*, banks: int, lanes: int, tile: int, tile_rows: int) -> None:
+    def check_parameters(*, banks: int, ports: int, lanes: int, tile: int, tile_rows: int) -> None:
         """Raise ValueError for parameters that no walker and no loader can have."""
         if banks < 1 or banks & (banks - 1):
             raise ValueError(f"Number of banks must be a power of two, not {banks!r}")
+        if ports < 1 or ports & (ports - 1):
+            raise ValueError(f"Number of ports must be a power of two, not {ports!r}")
         if lanes < 1:
             raise ValueError(f"Number of lanes must be at least 1, not {lanes!r}")
         if tile < 2 or tile & (tile - 1):
@@ -141,7 +174,11 @@ class TileWalker(SharedComponent):
 
     def elaborate(self, platform):
         m = Module()
-        bank_bits, tile_bits = (self.banks - 1).bit_length(), (self.tile - 1).bit_length()
+        bank_bits, port_bits, tile_bits = (
+            (number - 1).bit_length() for number in (self.banks, self.ports, self.tile)
+        )
+        apart_bits = bank_bits + port_bits
+        apart = 1 << apart_bits  # columns from one to the next
         block_bits = (self.tile_rows // HALVES // self.tile - 1).bit_length()
         tile: data.View = self.tiles.payload
         command = tile.command
@@ -150,15 +187,17 @@ class TileWalker(SharedComponent):
 
         half = Signal()
         free = Signal(range(HALVES + 1), init=HALVES)
-        begin = Signal()
+        begin, streams = self.began, Signal.like(command.streams)
         m.d.sync += free.eq(free + self.release - begin)
         number = Signal(range(COMMANDS))
         with m.If(self.tiles.valid & self.tiles.ready & tile.last_tile):
             m.d.sync += number.eq(number + 1)
 
         # Where the walk stands: column vector, block of `tile` rows in it, row in the block.
-        column = Signal(signed(COUNT + 2))  # counted from c_first
-        place = Signal(range(self.banks * self.lanes + 1))  # lane and PE of the column
+        column = Signal(signed(COUNT + 2))  # the first, counted from c_first
+        inside = Signal()  # not left of C
+        remaining = Signal(signed(COUNT + 3))  # columns of C, from this one on
+        word = Signal(range(self.lanes + self.ports))  # in the pass
         block = Signal(COUNT)
         row = Signal(tile_bits)
         column_address, block_address, address, bias_address = (
@@ -169,15 +208,17 @@ class TileWalker(SharedComponent):
             Signal(signed(COUNT + tile_bits + 3), name=name) for name in ("column_left", "left")
         )
         bias_next = Signal()
-        first_block, blocks_left = Signal(ceil_log2(self.banks)), Signal(COUNT)
-        last_row, last_block, last_column, inside = Signal(), Signal(), Signal(), Signal()
+        first_block, blocks_left = Signal(apart_bits), Signal(COUNT)
+        own = Cat(self.index, self.port)
+        # Ports that share a block with others come in two kinds.
+        shared, turn, turned = Signal(), Signal(tile_bits), Signal(ADDRESS)
+        back = Signal(ADDRESS)  # from the last row of a block to its first
+        m.d.sync += back.eq(command.b_row_stride - (command.b_row_stride << tile_bits))
+        last_row, last_block, last_column = Signal(), Signal(), Signal()
         m.d.comb += [
             last_row.eq(row == self.tile - 1),
             last_block.eq(blocks_left == 1),
-            last_column.eq(
-                (column + 1 == command.columns) | (place + 1 == tile.word_count << bank_bits)
-            ),
-            inside.eq((column >= 0) & (place[:bank_bits] == self.index)),
+            last_column.eq((remaining <= apart) | (word + self.ports >= tile.word_count)),
         ]
 
         item: data.View = self.items.payload
@@ -187,15 +228,14 @@ class TileWalker(SharedComponent):
             item.transposed.eq(transposed & ~bias_next),
             item.read.eq(Mux(bias_next, command.bias_enable, left > 0)),
             item.address.eq(Mux(bias_next, bias_address, address)),
-            item.word.eq(place[bank_bits:]),
+            item.word.eq(word),
             item.row.eq(Cat(row, block[:block_bits], half)),
+            item.turn.eq(turn),
             item.command.eq(number),
         ]
         for bits in range(ceil_log2(self.streams) + 1):
             with m.If(command.streams == 1 << bits):
-                m.d.comb += item.lanes.eq(
-                    Cat(place[bank_bits:] == lane >> bits for lane in range(self.lanes))
-                )
+                m.d.comb += item.lanes.eq(Cat(word == lane >> bits for lane in range(self.lanes)))
 
         def go_to_column(first_address, rows_left) -> list:
             return [
@@ -209,39 +249,62 @@ class TileWalker(SharedComponent):
             ]
 
         def advance_column() -> list:
-            step = Mux(transposed, command.b_row_stride << tile_bits, 1)
+            step = Mux(transposed, command.b_row_stride << tile_bits, 1) << apart_bits
+            rows = Mux(transposed, self.tile << apart_bits, 0)
             return [
-                column.eq(column + 1),
-                place.eq(place + 1),
-                bias_address.eq(bias_address + 1),
-                *go_to_column(column_address + step, column_left - Mux(transposed, self.tile, 0)),
+                inside.eq(1),
+                remaining.eq(remaining - apart),
+                word.eq(word + self.ports),
+                bias_address.eq(bias_address + apart),
+                *go_to_column(column_address + step, column_left - rows),
             ]
 
         with m.FSM():
             with m.State("IDLE"):
                 with m.If(self.tiles.valid & ~tile.reload):
                     m.d.comb += [self.tiles.ready.eq(1), self.tile_reuse.eq(1)]
-                with m.Elif(self.tiles.valid & (free != 0)):
+                with m.Elif(
+                    self.tiles.valid & (free != 0) & (self.settled | (command.streams == streams))
+                ):
                     m.d.comb += begin.eq(1)
                     m.d.sync += [
-                        column.eq((tile.word << bank_bits) - command.c_first),
+                        streams.eq(command.streams),
+                        column.eq(
+                            (Cat(self.index, tile.word) - command.c_first)
+                            + (self.port << bank_bits)
+                        ),
                         first_block.eq(0),
+                        turn.eq(0),
+                        turned.eq(0),
                     ]
-                    for bits in range(1, bank_bits + 1):
+                    for bits in range(apart_bits + 1):
                         with m.If(transposed & (tile.inner_count >= 1 << bits)):
-                            m.d.sync += first_block.eq(self.index[:bits])
+                            m.d.sync += first_block.eq(own[:bits])
+                            m.d.comb += shared.eq(own[bits] if bits < apart_bits else 0)
+                    # The turn moves the address by an odd multiple of the highest bit that banks
+                    # are spread by.
+                    stride = command.b_row_stride
+                    for bits in range(len(item.turn)):
+                        place = bank_bits + VectorBuffer.SPREAD_BITS - bits
+                        with m.If(shared & stride[place] & ~stride[:place].any()):
+                            m.d.sync += [turn.eq(1 << bits), turned.eq(stride << bits)]
                     m.next = "PREPARE"
             with m.State("PREPARE"):
                 m.d.sync += [
-                    place.eq(0),
+                    inside.eq(column >= 0),
+                    remaining.eq(command.columns - column),
+                    word.eq(self.port),
                     row.eq(0),
                     bias_address.eq(command.bias_base + column),
                     *go_to_column(
-                        tile.b_address,
-                        command.b_rows - (Mux(transposed, column, tile.inner_first) << tile_bits),
+                        tile.b_address + turned,
+                        command.b_rows
+                        - Cat(turn, Mux(transposed, column, tile.inner_first)).as_signed(),
                     ),
                 ]
                 m.next = "WALK"
+                with m.If((column >= command.columns) | (self.port >= tile.word_count)):
+                    m.next = "END"
             with m.State("WALK"):
                 m.d.comb += self.items.valid.eq(self.tiles.valid & inside)
                 with m.If(~inside):
@@ -251,10 +314,12 @@ class TileWalker(SharedComponent):
                 with m.Elif(self.items.ready & bias_next):
                     m.d.sync += bias_next.eq(0)
                 with m.Elif(self.items.ready):
+                    # Only transposed vectors go round within a block.
+                    wrap = transposed & (row == ~turn)
                     m.d.sync += [
                         row.eq(row + 1),
-                        address.eq(address + command.b_row_stride),
-                        left.eq(left - 1),
+                        address.eq(address + Mux(wrap, back, command.b_row_stride)),
+                        left.eq(left + Mux(wrap, self.tile - 1, -1)),
                     ]
                     with m.If(last_row):
                         wraps = block + 1 == tile.inner_count

@@ -46,6 +46,8 @@ class VectorBuffer(SharedComponent):
         Spread rows over banks; takes at least 2 banks.
     readers, writers, mask_readers : int
         Number of ports of each kind; at least 1, 1 and 0.
+    urgent : int
+        Writers, the first ones, that never wait; no two of them may write to a bank at a time.
 
     Members
     -------
@@ -80,6 +82,7 @@ class VectorBuffer(SharedComponent):
         readers: int,
         writers: int,
         mask_readers: int = 0,
+        urgent: int = 0,
     ):
         if banks < 1 or banks & (banks - 1):
             raise ValueError(f"Number of banks must be a power of two, not {banks!r}")
@@ -100,6 +103,10 @@ class VectorBuffer(SharedComponent):
             raise ValueError(f"Number of writers must be at least 1, not {writers!r}")
         if mask_readers < 0:
             raise ValueError(f"Number of mask readers must not be negative, not {mask_readers!r}")
+        if not 0 <= urgent < writers:
+            raise ValueError(
+                f"Number of urgent writers must be less than {writers} writers, not {urgent!r}"
+            )
         self.fmt = fmt
         self.tile = tile
         self.depth = depth
@@ -108,6 +115,7 @@ class VectorBuffer(SharedComponent):
         self.readers = readers
         self.writers = writers
         self.mask_readers = mask_readers
+        self.urgent = urgent
         super().__init__({
             "reads": Out(ReadPort(fmt, tile)).array(readers),
             "mask_reads": Out(MaskReadPort(tile)).array(mask_readers),
@@ -135,20 +143,31 @@ class VectorBuffer(SharedComponent):
                 bank = Cat(bank[:-1], bank[-1] ^ above.xor())
             return bank
 
-        def arbitrate(kind: str, requests: list, addresses: list) -> tuple[list, Signal]:
+        def arbitrate(
+            kind: str, requests: list, addresses: list, urgent: int = 0
+        ) -> tuple[list, Signal]:
             """Grants per bank, and which of the requesters' addresses exist."""
             inside = Signal(len(requests), name=f"{kind}_inside")
             grants = []
+            places = [
+                Signal(max(1, bank_bits), name=f"{kind}{n}_bank") for n in range(len(requests))
+            ]
+            m.d.comb += [
+                place.eq(bank_of(address)) for place, address in zip(places, addresses, strict=True)
+            ]
             for bank in range(self.banks):
-                arbiter = RoundRobin(count=len(requests))
+                arbiter = RoundRobin(count=len(requests) - urgent)
                 m.submodules[f"{kind}_arbiter{bank}"] = arbiter
-                m.d.comb += arbiter.requests.eq(
+                wanted = Signal(len(requests), name=f"{kind}_wanted{bank}")
+                m.d.comb += wanted.eq(
                     Cat(
-                        request.valid & (bank_of(address) == bank)
-                        for request, address in zip(requests, addresses, strict=True)
+                        request.valid & (place == bank)
+                        for request, place in zip(requests, places, strict=True)
                     )
                 )
-                grants.append(arbiter.grant)
+                first = wanted[:urgent]
+                m.d.comb += arbiter.requests.eq(Mux(first.any(), 0, wanted[urgent:]))
+                grants.append(Cat(first, arbiter.grant))
             taken = Signal(len(requests), name=f"{kind}_taken")
             m.d.comb += [
                 taken.eq(reduce(or_, grants)),
@@ -223,7 +242,7 @@ class VectorBuffer(SharedComponent):
                 m.d.sync += port.response.keep.eq(answer)
 
         addresses = [write.payload.address for write in self.writes]
-        grants, inside = arbitrate("write", self.writes, addresses)
+        grants, inside = arbitrate("write", self.writes, addresses, self.urgent)
         for bank, grant in zip(banks, grants, strict=True):
             enable, row = Signal(), Signal.like(bank.write_row)
             values, keep = Signal.like(bank.write_values.as_value()), Signal(self.tile)

@@ -216,6 +216,9 @@ def _check_size(
 ) -> None:
     tile = config.datapath.tile
     inner_vectors, column_vectors = -(-inner // tile), -(-columns // tile)
+    clusters = config.array.clusters
+    if clusters > 1:
+        raise InputError(f"A single product is measured on machines of 1 cluster, not {clusters}")
     if inner_vectors * tile > config.limits.inner:
         raise InputError(
             f"Inner dimension padded to whole vectors must be at most limits.inner"
@@ -225,7 +228,7 @@ def _check_size(
         Places.find(config, rows, inner, column_vectors)
         return
     needed = rows * (row_stride(config, inner_vectors) + row_stride(config, column_vectors))
-    capacity = config.activation_vectors // config.array.clusters
+    capacity = config.activation_vectors
     if needed > capacity:
         raise InputError(
             f"{rows} rows of {inner_vectors} vectors and the result's of {column_vectors} must fit"

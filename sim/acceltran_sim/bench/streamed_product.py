@@ -50,7 +50,7 @@ class Places:
         inner_vectors = -(-inner // config.datapath.tile)
         base = rows * row_stride(config, inner_vectors)
         block = min(BLOCK_ROWS, rows) * stride
-        capacity = config.activation_vectors // config.array.clusters
+        capacity = config.activation_vectors
         if base + block > capacity:
             raise InputError(
                 f"{rows} rows of {inner_vectors} vectors and a block of the result must fit the"

@@ -11,20 +11,22 @@ MODULUS = 1 << ADDRESS
 
 
 def tiles(
-    command: Mapping[str, int], *, banks: int, lanes: int, tile: int
+    command: Mapping[str, int], *, banks: int, lanes: int, tile: int, place: int = 0
 ) -> Iterator[dict[str, int]]:
     """Tiles of a MATMUL in the order that it names, as the fields of ``Tile`` in integers.
 
     Parameters
     ----------
     command : mapping
-        Every field of ``BODIES[Opcode.MATMUL]``.
+        Every field of ``ProductCommand``.
     banks : int
         PEs of the cluster.
     lanes : int
         Lanes per PE.
     tile : int
         Elements of a vector.
+    place : int
+        Column vector that ``b_address`` is of, counted from the first word of the tile.
     """
     c = command
     pass_words = lanes // c["streams"]
@@ -44,12 +46,15 @@ def tiles(
     slot = 0
     for number, at in enumerate(visited):
         batch, row, word, inner = (at[loop] for loop in LOOPS)
-        column = word * banks - c["c_first"]
+        column = word * banks + place - c["c_first"]
         if transposed:
             b_offset = column * tile * c["b_row_stride"] + inner
         else:
             b_offset = inner * tile * c["b_row_stride"] + column
         moved = {loop for loop in LOOPS if previous is None or previous[loop] != at[loop]}
+        reload = bool(moved & {"j", "k"} or ("b" in moved and c["b_batch_stride"]))
+        if previous is None:
+            reload = not c["reuse_tile"]
         first, final = inner == 0, inner == starts["k"][-1]
         # The k loop has just begun a turn: everything inside it is at its start.
         inside = order[order.index("k") + 1 :]
@@ -60,7 +65,7 @@ def tiles(
         yield {
             "batch": batch,
             "row_first": row,
-            "row_count": min(c["row_tile"], c["rows"] - row),
+            "row_count": max(0, min(c["row_tile"], c["valid_rows"] - row)),
             "word": word,
             "word_count": min(pass_words, word_end - word),
             "inner_first": inner,
@@ -75,7 +80,7 @@ def tiles(
             "first": int(first),
             "final": int(final),
             "slot_base": slot,
-            "reload": int(bool(moved & {"j", "k"} or ("b" in moved and c["b_batch_stride"]))),
+            "reload": int(reload),
             "last_tile": int(number == len(visited) - 1),
         }
         previous = at

@@ -20,6 +20,8 @@ def loads(
     *,
     index: int,
     banks: int,
+    port: int = 0,
+    ports: int = 1,
     lanes: int,
     tile: int,
 ) -> Iterator[tuple[dict[int, npt.NDArray[np.int64]], dict[int, npt.NDArray[np.int64]]]]:
@@ -35,6 +37,10 @@ def loads(
         PE.
     banks : int
         PEs of the cluster.
+    port : int
+        Of those of the PE: takes words of the pass that are this modulo ``ports``.
+    ports : int
+        Tile ports of the PE.
     lanes : int
         Lanes per PE.
     tile : int
@@ -55,7 +61,7 @@ def loads(
         first = at["inner_first"] * tile
         chunk = range(first, first + at["inner_count"] * tile)
         base = c["b_base"] + at["batch"] * c["b_batch_stride"]
-        for word in range(at["word_count"]):
+        for word in range(port, at["word_count"], ports):
             j = (at["word"] + word) * banks + index - c["c_first"]
             if not 0 <= j < c["columns"]:
                 continue

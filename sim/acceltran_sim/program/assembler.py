@@ -1,15 +1,17 @@
 """Text form of programs.
 
 A line is an opcode and ``name=value`` for each field that is not zero. ``after=semaphore:count``,
-with commas between several, stands for the waits and ``signal=semaphore`` for the semaphore to
-count; ``#`` begins a comment.
+with commas between several, stands for the waits, those of which end in ``*`` are for all clusters,
+and in ``r`` for the rows of a product only, and ``signal=semaphore`` for the semaphore to count;
+``#`` begins a comment.
 """
 
 from collections.abc import Iterable
+from dataclasses import asdict
 
 from acceltran.arch.commands import BODIES, COMMAND_BYTES, HEADER, WAITS, Opcode
 from acceltran_sim.errors import InputError
-from acceltran_sim.program.command import Command
+from acceltran_sim.program.command import Command, Wait
 
 __all__ = ["assemble", "decode_program", "disassemble", "encode_program", "format_command"]
 
@@ -21,13 +23,13 @@ def format_command(command: Command) -> str:
     waits = command.waits
     canonical = {
         f"wait{n}_{part}": value
-        for n, (semaphore, count) in enumerate(waits)
-        for part, value in (("enable", 1), ("semaphore", semaphore), ("count", count))
+        for n, wait in enumerate(waits)
+        for part, value in (("enable", 1), *asdict(wait).items())
         if value
     }
     names = [name for name in fields if name.startswith("wait")]
     if waits and canonical == {name: fields[name] for name in names}:
-        words.append("after=" + ",".join(f"{semaphore}:{count}" for semaphore, count in waits))
+        words.append("after=" + ",".join(map(_format_wait, waits)))
         fields = {name: value for name, value in fields.items() if name not in names}
     if command.signal is not None:
         words.append(f"signal={command.signal}")
@@ -39,6 +41,10 @@ def format_command(command: Command) -> str:
         value = fields[name]
         words.append(f"{name}={value:#x}" if name == "dram_address" else f"{name}={value}")
     return " ".join(words)
+
+
+def _format_wait(wait: Wait) -> str:
+    return f"{wait.semaphore}:{wait.count}{'*' * wait.everywhere}{'r' * wait.rows}"
 
 
 def disassemble(commands: Iterable[Command]) -> str:
@@ -79,10 +85,13 @@ def _parse(words: list[str]) -> Command:
             if len(pairs) > WAITS:
                 raise ValueError(f"after must list at most {WAITS} waits, not {len(pairs)}")
             for n, pair in enumerate(pairs):
-                semaphore, _, count = pair.partition(":")
+                counted = pair.removesuffix("r")
+                semaphore, _, count = counted.removesuffix("*").partition(":")
                 put(f"wait{n}_enable", 1)
                 put(f"wait{n}_semaphore", _integer(key, semaphore))
                 put(f"wait{n}_count", _integer(key, count))
+                put(f"wait{n}_everywhere", int(counted.endswith("*")))
+                put(f"wait{n}_rows", int(pair.endswith("r")))
         else:
             put(key, _integer(key, text))
     if "signal" in fields:

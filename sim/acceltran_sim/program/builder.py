@@ -1,11 +1,12 @@
 """From a quantised encoder and its input to a program and a memory image."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from acceltran.arch.config import AcceleratorConfig
+from acceltran_sim.errors import InputError
 from acceltran_sim.golden.encoder import QuantizedEncoder, QuantizedLayer
 from acceltran_sim.program.assembler import encode_program
 from acceltran_sim.program.column_order import sort_columns
@@ -15,9 +16,9 @@ from acceltran_sim.program.layout import Shape, check_limits, group_elements
 from acceltran_sim.program.products import DEFAULT_ORDER, check_order
 from acceltran_sim.program.steps import emit
 from acceltran_sim.program.vectors import pack_vectors, rows_to_vectors
-from acceltran_sim.program.weights import layer_pieces
+from acceltran_sim.program.weights import Piece, WeightBuffer, layer_pieces
 
-__all__ = ["DEFAULT_BASE", "build", "build_in_turn"]
+__all__ = ["DEFAULT_BASE", "build", "build_in_turn", "build_resident"]
 
 DEFAULT_BASE = 0x8000_0000
 """Address of the memory image unless told otherwise."""
@@ -76,6 +77,24 @@ def build_in_turn(
     return _build(config, parts, raw, lengths, order, base)
 
 
+def build_resident(
+    config: AcceleratorConfig,
+    encoder: QuantizedEncoder,
+    raw: npt.NDArray[np.integer],
+    lengths: Sequence[int] | npt.NDArray[np.integer],
+    *,
+    order: str = DEFAULT_ORDER,
+    base: int = DEFAULT_BASE,
+) -> list[Program]:
+    """Build three programs, to be run one after the other on one machine.
+
+    The first loads all weights and the input into the buffers, the second runs the encoder from
+    buffer to buffer and moves nothing over DRAM but its commands, the third stores the result.
+    Parameters are those of ``build``; InputError also for what does not fit the buffers at once.
+    """
+    return _build(config, [(encoder, slice(None))], raw, lengths, order, base, resident=True)
+
+
 def _build(
     config: AcceleratorConfig,
     parts: Sequence[tuple[QuantizedEncoder, slice]],
@@ -83,6 +102,8 @@ def _build(
     lengths: Sequence[int] | npt.NDArray[np.integer],
     order: str,
     base: int,
+    *,
+    resident: bool = False,
 ) -> list[Program]:
     """Programs of parts of the batch, in one image that holds the weights once."""
     encoder = parts[0][0]
@@ -98,7 +119,6 @@ def _build(
     }
     check_limits(config, sequence=sequence, **sizes)
     shape = Shape.of(config, **sizes)
-    capacity = config.activation_vectors // config.array.clusters
 
     image = Image(base)
     rows = [tuple(int(length) for length in lengths[part]) for _, part in parts]
@@ -109,13 +129,16 @@ def _build(
         )
         for (_, part), valid in zip(parts, rows, strict=True)
     ]
-    groups = [group_elements(shape, valid, capacity) for valid in rows]
+    groups = [group_elements(config, shape, valid, at_once=resident) for valid in rows]
     inputs = [image.append(pack_vectors(part, config)) for part in vectors]
+    first_operation = EncoderSteps(config, shape, order).first_operation
     layers = [
-        layer_pieces(config, shape, layer, first=n == 0)
+        layer_pieces(config, shape, layer, first="" if n else first_operation)
         for n, layer in enumerate(_ordered(config, encoder))
     ]
     names = {piece: name for pieces in layers for name, cut in pieces.items() for piece in cut}
+    if resident:
+        _check_weights(config, names)
     addresses = {piece: image.append(pack_vectors(piece.vectors, config)) for piece in names}
     outputs = [
         image.reserve(sum(valid) * shape.hidden_blocks * config.vector_bytes) for valid in rows
@@ -123,15 +146,26 @@ def _build(
 
     programs = []
     for n, (encoder, _) in enumerate(parts):
-        builder = EncoderSteps(config, shape, order)
-        offset = 0
-        for layout in groups[n]:
-            builder.add_group(
-                layout, _ordered(config, encoder), layers, inputs[n] + offset, outputs[n] + offset
-            )
-            offset += layout.rows * shape.hidden_blocks * config.vector_bytes
-        commands = tuple(emit(config, builder.steps, addresses))
-        programs.append((commands, image.append(encode_program(commands))))
+        ordered = _ordered(config, encoder)
+        sections = [EncoderSteps(config, shape, order) for _ in range(3 if resident else 1)]
+        if resident:
+            [layout] = groups[n]
+            sections[0].load(layout, inputs[n])
+            sections[0].load_weights(names)
+            sections[1].run(layout, ordered, layers)
+            sections[2].store(layout, outputs[n])
+        else:
+            offset = 0
+            for layout in groups[n]:
+                sections[0].add_group(
+                    layout, ordered, layers, inputs[n] + offset, outputs[n] + offset
+                )
+                valid = sum(sum(part.lengths) for part in layout.rounds)
+                offset += valid * shape.hidden_blocks * config.vector_bytes
+        buffer = WeightBuffer(config.weight_vectors)
+        for section in sections:
+            commands = tuple(emit(config, section.steps, addresses, buffer))
+            programs.append((n, commands, image.append(encode_program(commands))))
     content = image.content()
     return [
         Program(
@@ -140,14 +174,24 @@ def _build(
             base=base,
             image=content,
             program_address=address,
-            output_address=output,
-            lengths=valid,
+            output_address=outputs[n],
+            lengths=rows[n],
             sequence=sequence,
             hidden=hidden,
             weights={where: names[piece] for piece, where in addresses.items()},
         )
-        for (commands, address), output, valid in zip(programs, outputs, rows, strict=True)
+        for n, commands, address in programs
     ]
+
+
+def _check_weights(config: AcceleratorConfig, pieces: Iterable[Piece]) -> None:
+    """Raise InputError unless all weights fit the buffer."""
+    needed, held = sum(piece.size for piece in pieces), config.weight_vectors
+    if needed > held:
+        raise InputError(
+            f"All weights must fit the weight buffer at once: they need {needed} vectors,"
+            f" the buffer holds {held}"
+        )
 
 
 def _ordered(config: AcceleratorConfig, encoder: QuantizedEncoder) -> tuple[QuantizedLayer, ...]:

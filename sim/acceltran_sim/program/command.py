@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from acceltran.arch.commands import WAITS, Opcode, decode, encode
 
-__all__ = ["Command", "Queue"]
+__all__ = ["Command", "Queue", "Wait"]
 
 
 class Queue(enum.IntEnum):
@@ -17,6 +17,11 @@ class Queue(enum.IntEnum):
     PRODUCT = 2
     VECTOR = 3
 
+    @property
+    def in_clusters(self) -> bool:
+        """Every cluster has such a queue; the others work for the whole machine."""
+        return self in (Queue.PRODUCT, Queue.VECTOR)
+
 
 QUEUES = {
     Opcode.LOAD: Queue.LOAD,
@@ -25,6 +30,18 @@ QUEUES = {
     Opcode.SOFTMAX: Queue.VECTOR,
     Opcode.LAYERNORM: Queue.VECTOR,
 }
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A command starts when the semaphore has counted so many signals."""
+
+    semaphore: int
+    count: int
+    everywhere: bool = False
+    """In all clusters, not only in its own."""
+    rows: bool = False
+    """Only the rows of a product wait, while its tiles and biases are loaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +61,15 @@ class Command:
         return QUEUES.get(self.opcode)
 
     @property
-    def waits(self) -> list[tuple[int, int]]:
+    def waits(self) -> list[Wait]:
         """Semaphores and counts that it waits for."""
         return [
-            (self[f"wait{n}_semaphore"], self[f"wait{n}_count"])
+            Wait(
+                self[f"wait{n}_semaphore"],
+                self[f"wait{n}_count"],
+                bool(self[f"wait{n}_everywhere"]),
+                bool(self[f"wait{n}_rows"]),
+            )
             for n in range(WAITS)
             if self[f"wait{n}_enable"]
         ]

@@ -1,7 +1,7 @@
 """What a group of batch elements goes through, as steps of a program."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from acceltran.arch.activation import Activation
 from acceltran.arch.commands import THRESHOLDS, Opcode, OperandSource
@@ -9,15 +9,15 @@ from acceltran.arch.config import AcceleratorConfig
 from acceltran_sim.golden.encoder import SITES, Linear, QuantizedLayer
 from acceltran_sim.program.command import Command
 from acceltran_sim.program.layout import GroupLayout, Shape
+from acceltran_sim.program.parts import Part, part_of, parts_of, product_blocks
 from acceltran_sim.program.products import Product, product_commands
+from acceltran_sim.program.rounds import SequenceTable
 from acceltran_sim.program.steps import Step
 from acceltran_sim.program.threshold_entries import NO_THRESHOLD, threshold_entry
+from acceltran_sim.program.transfers import transfers
 from acceltran_sim.program.weights import Piece
 
 __all__ = ["EncoderSteps"]
-
-MOST_PARTS, LEAST_PART = 8, 16
-"""Parts that rows are cut into, and rows that each of them has at least."""
 
 
 class EncoderSteps:
@@ -44,6 +44,8 @@ class EncoderSteps:
         self.order = order
         self.steps: list[Step] = []
         self._thresholds: list[Mapping[str, int]] = [{"value": 0}] * THRESHOLDS
+        self._several = config.array.clusters > 1
+        self._sequences = SequenceTable()
 
     def add_group(
         self,
@@ -54,37 +56,53 @@ class EncoderSteps:
         output_address: int,
     ) -> None:
         """Steps of one group: load its rows, all layers, store its rows."""
-        parts = list(_row_parts(layout.rows))
         # The first product needs its weights and a part of the rows.
-        first = pieces[0]["query"][0]
-        self._transfer(Opcode.LOAD, layout, input_address, parts, piece=first)
-        for n, (layer, weights) in enumerate(zip(layers, pieces, strict=True)):
-            self._layer(n, layer, weights, layout, parts)
-        self._transfer(Opcode.STORE, layout, output_address, parts)
+        self.load(layout, input_address, pieces[0][self.first_operation][0])
+        self.run(layout, layers, pieces)
+        self.store(layout, output_address)
 
-    def _transfer(
-        self,
-        opcode: Opcode,
-        layout: GroupLayout,
-        address: int,
-        parts: list[tuple[int, int]],
-        piece: Piece | None = None,
-    ) -> None:
-        blocks, stride = self.shape.hidden_blocks, self.shape.hidden_stride
-        commands = [
-            Command(
-                opcode=opcode,
-                fields={
-                    "dram_address": address + row * blocks * self.config.vector_bytes,
-                    "base": layout.hidden + row * stride,
-                    "vectors": rows * blocks,
-                    "row_vectors": blocks,
-                    "row_stride": stride,
-                },
-            )
-            for row, rows in parts
-        ]
+    @property
+    def first_operation(self) -> str:
+        """What a layer begins with: clusters need the keys of all others next."""
+        return "key" if self._several else "query"
+
+    def load(self, layout: GroupLayout, address: int, piece: Piece | None = None) -> None:
+        """Load the rows of a group, after ``piece``."""
+        commands = list(transfers(self.config, layout, Opcode.LOAD, address))
         self.steps.append(Step(commands=lambda _: commands, piece=piece))
+
+    def load_weights(self, pieces: Iterable[Piece]) -> None:
+        """Load pieces of weights."""
+        self.steps += [Step(commands=lambda _: [], piece=piece) for piece in pieces]
+
+    def store(self, layout: GroupLayout, address: int) -> None:
+        """Store the rows of a group."""
+        commands = list(transfers(self.config, layout, Opcode.STORE, address))
+        self.steps.append(Step(commands=lambda _: commands))
+
+    def run(
+        self,
+        layout: GroupLayout,
+        layers: Sequence[QuantizedLayer],
+        pieces: Sequence[dict[str, list[Piece]]],
+    ) -> None:
+        """All layers of a group whose rows are in the buffers."""
+        for n, (layer, weights) in enumerate(zip(layers, pieces, strict=True)):
+            self._layer(n, layer, weights, layout)
+
+    def _enter(self, layout: GroupLayout, part: Part) -> None:
+        """Give the clusters the sequences that the rows belong to, unless they have them."""
+        if self._several:
+            commands = list(self._sequences.give(layout.rounds[part.round]))
+            if commands:
+                self.steps.append(Step(commands=lambda _: commands))
+
+    def _parts(self, layout: GroupLayout, operation: str) -> list[Part]:
+        return list(parts_of(self.config, layout, operation))
+
+    def _own(self, part: Part) -> dict[str, Any]:
+        """Fields of a command whose rows are those of ``part``."""
+        return {"own_rows": 1, "first_row": part.first_row} if self._several else {}
 
     def _add(self, opcode: Opcode, **fields: int) -> None:
         command = Command(opcode=opcode, fields=fields)
@@ -96,7 +114,6 @@ class EncoderSteps:
         layer: QuantizedLayer,
         pieces: dict[str, list[Piece]],
         layout: GroupLayout,
-        parts: list[tuple[int, int]],
     ) -> None:
         shape = self.shape
         entries = {site: threshold_entry(number, site) for site in SITES}
@@ -107,20 +124,31 @@ class EncoderSteps:
                 self._add(Opcode.THRESHOLD, **{**fields, "index": entry})
 
         hidden = (layout.hidden, shape.hidden_stride, shape.hidden_blocks)
-        for name in ("query", "key", "value"):
+        names = ("key", "value", "query") if self._several else ("query", "key", "value")
+        for name in names:
             target = (getattr(layout, name), shape.attention_stride)
-            linear = getattr(layer, name)
-            self._linear(linear, pieces[name], hidden, target, parts, entries[name])
+            share = self._several and name != "query"
+            self._linear(
+                layout,
+                getattr(layer, name),
+                pieces[name],
+                hidden,
+                target,
+                self._parts(layout, name),
+                entries[name],
+                share=share,
+            )
         context = (layout.context, shape.attention_stride, shape.attention_blocks)
         target = (layout.attention_output, shape.hidden_stride)
 
-        def attention_output(parts: list[tuple[int, int]]) -> None:
+        def attention_output(parts: list[Part]) -> None:
             if parts:
                 linear = layer.attention_output
-                self._linear(linear, pieces["attention_output"], context, target, parts)
+                self._linear(layout, linear, pieces["attention_output"], context, target, parts)
 
-        # Rows of earlier elements give the lanes work while the last element is in softmax.
-        early = [part for part in parts if sum(part) <= layout.first_rows[-1]]
+        # Rows of earlier rounds give the lanes work while the last one is in softmax.
+        parts = self._parts(layout, "attention_output")
+        early = [part for part in parts if part.row + part.rows <= layout.first_rows[-1]]
         self._attention(
             layer,
             layout,
@@ -130,20 +158,21 @@ class EncoderSteps:
             ),
         )
         attention_output(parts[len(early) :])
-        self._norm("attention_norm", layer, pieces, layout, target[0], parts, entries)
+        self._norm("attention_norm", layer, pieces, layout, target[0], entries)
 
         step = layout.intermediate_rows
         for start in range(0, layout.rows, step):
             rows = min(step, layout.rows - start)
             whole = rows == layout.rows
-            inner_parts = parts if whole else [(start, rows)]
+            block = None if whole else [part_of(layout, 0, start, rows)]
             inner = layout.intermediate - start * shape.intermediate_stride
             self._linear(
+                layout,
                 layer.intermediate,
                 pieces["intermediate"],
                 hidden,
                 (inner, shape.intermediate_stride),
-                inner_parts,
+                block or self._parts(layout, "intermediate"),
                 entries["activation"],
                 function=layer.function,
                 gelu_input_shift=layer.gelu_input_shift,
@@ -151,34 +180,45 @@ class EncoderSteps:
             )
             source = (inner, shape.intermediate_stride, shape.intermediate_blocks)
             target = (layout.output, shape.hidden_stride)
-            self._linear(layer.output, pieces["output"], source, target, inner_parts)
-        self._norm("output_norm", layer, pieces, layout, layout.output, parts, entries)
+            last = block or self._parts(layout, "output")
+            self._linear(layout, layer.output, pieces["output"], source, target, last)
+        self._norm("output_norm", layer, pieces, layout, layout.output, entries)
 
     def _linear(
         self,
+        layout: GroupLayout,
         linear: Linear,
         pieces: list[Piece],
         source: tuple[int, int, int],
         target: tuple[int, int],
-        parts: list[tuple[int, int]],
+        parts: list[Part],
         threshold: int = NO_THRESHOLD,
         function: Activation = Activation.NONE,
         gelu_input_shift: int = 0,
         gelu_output_shift: int = 0,
+        *,
+        share: bool = False,
     ) -> None:
-        """Product with a weight matrix: source is base, stride and blocks; target base, stride."""
-        for piece, column, columns, row, rows in self._blocks(pieces, parts):
+        """Product with a weight matrix: source is base, stride and blocks; target base, stride.
+
+        ``share`` gives the result, which has rows for all clusters of a group, to all of them.
+        """
+        for piece, column, columns, part in product_blocks(self.config, pieces, parts):
+            stride = layout.rounds[part.round].rows * target[1]
+            shared = {"share": 1, "share_stride": stride} if share else {}
+            self._enter(layout, part)
 
             def commands(
                 base: int,
                 piece: Piece = piece,
                 column: int = column,
                 columns: int = columns,
-                row: int = row,
-                rows: int = rows,
+                part: Part = part,
+                shared: dict[str, int] = shared,
             ) -> Iterator[Command]:
+                row = part.key_row if share else part.row
                 product = Product(
-                    a_base=source[0] + row * source[1],
+                    a_base=source[0] + part.row * source[1],
                     a_row_stride=source[1],
                     inner_vectors=source[2],
                     b_source=OperandSource.WEIGHT,
@@ -189,7 +229,7 @@ class EncoderSteps:
                     c_row_stride=target[1],
                     c_first=piece.first + column,
                     columns=columns,
-                    rows=rows,
+                    rows=part.rows,
                     bias_base=base + piece.matrix_rows * piece.columns + column,
                     bias_shift=linear.bias_shift,
                     shift=linear.shift,
@@ -197,32 +237,12 @@ class EncoderSteps:
                     gelu_input_shift=gelu_input_shift,
                     gelu_output_shift=gelu_output_shift,
                     threshold=threshold,
+                    **self._own(part),
+                    **shared,
                 )
                 return product_commands(self.config, product, self.order)
 
             self.steps.append(Step(commands=commands, piece=piece))
-
-    def _blocks(
-        self, pieces: list[Piece], parts: list[tuple[int, int]]
-    ) -> Iterator[tuple[Piece, int, int, int, int]]:
-        """Cut a product: piece, first column in it, columns, first row, rows.
-
-        Rows are in parts in the first and the last column pass only, where the product would
-        otherwise wait for all of its input, and who reads its result for all of that; fewer
-        tiles are loaded in between.
-        """
-        unit = self.config.array.lanes * self.config.array.pes_per_cluster
-        total = pieces[-1].first + pieces[-1].columns
-        last = (total - 1) // unit * unit
-        whole = [(parts[0][0], sum(rows for _, rows in parts))]
-        for piece in pieces:
-            end = piece.first + piece.columns
-            inside = {cut for cut in (unit, last) if piece.first < cut < end}
-            cuts = sorted({piece.first, end} | (inside if len(parts) > 1 else set()))
-            for start, stop in pairwise(cuts):
-                at_edge = start < unit or stop > last
-                for row, rows in parts if at_edge else whole:
-                    yield piece, start - piece.first, stop - start, row, rows
 
     def _attention(
         self,
@@ -233,12 +253,12 @@ class EncoderSteps:
     ) -> None:
         """Scores, softmax and context of all heads; scores run ahead, so that softmax overlaps.
 
-        ``before_last(n, of)`` adds steps in front of context ``n`` of the last element's ``of``.
+        ``before_last(n, of)`` adds steps in front of context ``n`` of the last round's ``of``.
         """
         items = [
-            (element, head, row, min(layout.score_rows, length - row))
-            for element, length in enumerate(layout.lengths)
-            for row in range(0, length, layout.score_rows)
+            (part_of(layout, n, start + row, min(layout.score_rows, part.rows - row)), head)
+            for n, (start, part) in enumerate(zip(layout.first_rows, layout.rounds, strict=True))
+            for row in range(0, part.rows, layout.score_rows)
             for head in range(self.shape.heads)
         ]
         slots = len(layout.scores)
@@ -249,7 +269,7 @@ class EncoderSteps:
                 self._scores(layer, layout, items[n], layout.scores[n % slots], entries)
             if n >= ahead:
                 done = n - ahead
-                last = [item for item in items if item[0] == items[-1][0]]
+                last = [item for item in items if item[0].round == items[-1][0].round]
                 if items[done] in last:
                     before_last(last.index(items[done]), len(last))
                 slot = layout.scores[done % slots]
@@ -259,30 +279,33 @@ class EncoderSteps:
         self,
         layer: QuantizedLayer,
         layout: GroupLayout,
-        item: tuple[int, int, int, int],
+        item: tuple[Part, int],
         slot: int,
         entries: dict[str, int],
     ) -> None:
-        element, head, row, rows = item
-        shape, keys = self.shape, layout.lengths[element]
-        start, stride = layout.first_rows[element], shape.attention_stride
-        column = head * shape.head_blocks
+        part, head = item
+        shape, keys = self.shape, layout.rounds[part.round].keys
+        stride, column = shape.attention_stride, head * shape.head_blocks
+        own, own_keys = self._own(part), int(self._several)
+        self._enter(layout, part)
         self._product(
             Product(
-                a_base=layout.query + (start + row) * stride + column,
+                a_base=layout.query + part.row * stride + column,
                 a_row_stride=stride,
                 inner_vectors=shape.head_blocks,
                 b_source=OperandSource.ACTIVATION_TRANSPOSED,
-                b_base=layout.key + start * stride + column,
+                b_base=layout.key + layout.first_key_rows[part.round] * stride + column,
                 b_row_stride=stride,
                 b_rows=keys,
                 c_base=slot,
                 c_row_stride=shape.score_stride(keys),
                 c_first=0,
                 columns=shape.blocks(keys),
-                rows=rows,
+                rows=part.rows,
                 shift=layer.score_shift,
                 threshold=NO_THRESHOLD,
+                own_keys=own_keys,
+                **own,
             )
         )
         self._add(
@@ -291,42 +314,47 @@ class EncoderSteps:
             source_row_stride=shape.score_stride(keys),
             target_base=slot,
             target_row_stride=shape.score_stride(keys),
-            rows=rows,
+            rows=part.rows,
             blocks=shape.blocks(keys),
             keys=keys,
             constant=layer.softmax_constant,
             shift=layer.softmax_shift,
             threshold=entries["probabilities"],
+            **own,
+            own_keys=own_keys,
         )
 
     def _context(
         self,
         layer: QuantizedLayer,
         layout: GroupLayout,
-        item: tuple[int, int, int, int],
+        item: tuple[Part, int],
         slot: int,
         entries: dict[str, int],
     ) -> None:
-        element, head, row, rows = item
-        shape, keys = self.shape, layout.lengths[element]
-        start, stride = layout.first_rows[element], shape.attention_stride
-        column = head * shape.head_blocks
+        part, head = item
+        shape, keys = self.shape, layout.rounds[part.round].keys
+        stride, column = shape.attention_stride, head * shape.head_blocks
+        own_keys = int(self._several)
+        self._enter(layout, part)
         self._product(
             Product(
                 a_base=slot,
                 a_row_stride=shape.score_stride(keys),
                 inner_vectors=shape.blocks(keys),
                 b_source=OperandSource.ACTIVATION,
-                b_base=layout.value + start * stride + column,
+                b_base=layout.value + layout.first_key_rows[part.round] * stride + column,
                 b_row_stride=stride,
                 b_rows=keys,
-                c_base=layout.context + (start + row) * stride,
+                c_base=layout.context + part.row * stride,
                 c_row_stride=stride,
                 c_first=column,
                 columns=shape.head_blocks,
-                rows=rows,
+                rows=part.rows,
                 shift=layer.context_shift,
                 threshold=entries["context"],
+                own_keys=own_keys,
+                **self._own(part),
             )
         )
 
@@ -341,23 +369,24 @@ class EncoderSteps:
         pieces: dict[str, list[Piece]],
         layout: GroupLayout,
         a_base: int,
-        parts: list[tuple[int, int]],
         entries: dict[str, int],
     ) -> None:
         """Layer norm of a tensor plus the hidden state, in the place of the hidden state."""
         shape = self.shape
         stride = shape.hidden_stride
-        for row, rows in parts:
-            place = layout.hidden + row * stride
+        for part in self._parts(layout, name):
+            self._enter(layout, part)
+            place = layout.hidden + part.row * stride
             fields = {
                 **vars(getattr(layer, name).fields),
-                "a_base": a_base + row * stride,
+                **self._own(part),
+                "a_base": a_base + part.row * stride,
                 "a_row_stride": stride,
                 "b_base": place,
                 "b_row_stride": stride,
                 "target_base": place,
                 "target_row_stride": stride,
-                "rows": rows,
+                "rows": part.rows,
                 "blocks": shape.hidden_blocks,
                 "threshold": entries[name],
             }
@@ -367,11 +396,3 @@ class EncoderSteps:
                 return [Command(opcode=Opcode.LAYERNORM, fields=fields | where)]
 
             self.steps.append(Step(commands=commands, piece=pieces[name][0]))
-
-
-def _row_parts(rows: int) -> Iterator[tuple[int, int]]:
-    """Parts of rows: while one is loaded, normalised or stored, the next one multiplies."""
-    parts = min(MOST_PARTS, rows // LEAST_PART) or 1
-    size = -(-rows // parts)
-    for row in range(0, rows, size):
-        yield row, min(size, rows - row)

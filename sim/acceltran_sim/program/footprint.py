@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from acceltran.arch.commands import Opcode, OperandSource
+from acceltran.arch.config import AcceleratorConfig
 from acceltran_sim.program.command import Command
 
 __all__ = ["ACTIVATION", "WEIGHT", "Access", "footprint"]
@@ -21,15 +22,23 @@ class Access:
     buffer: int
     write: bool
     vectors: npt.NDArray[np.int64]
+    shared: bool = False
+    """Written to all clusters of a group."""
+    early: bool = False
+    """Read ahead of the rows of a product."""
 
 
 def _block(base: int, rows: int, stride: int, columns: int) -> npt.NDArray[np.int64]:
     return (base + stride * np.arange(rows)[:, np.newaxis] + np.arange(columns)).ravel()
 
 
-def footprint(command: Command, tile: int) -> list[Access]:
-    """Accesses of a command, all its batches and tiles together."""
-    c = command
+def footprint(command: Command, config: AcceleratorConfig, group: int = 1) -> list[Access]:
+    """Accesses of a command, all its batches and tiles together.
+
+    Vectors of activations are those of a cluster's buffer: which cluster does not matter. Parts of
+    rows that SEQUENCE leaves out take part, and ``group`` clusters share what they share.
+    """
+    c, tile = command, config.datapath.tile
 
     def access(buffer: int, write: bool, *block: int) -> Access:
         return Access(buffer=buffer, write=write, vectors=_block(*block))
@@ -37,7 +46,10 @@ def footprint(command: Command, tile: int) -> list[Access]:
     match c.opcode:
         case Opcode.LOAD | Opcode.STORE:
             rows = c["vectors"] // c["row_vectors"]
-            place = (c["base"], rows, c["row_stride"], c["row_vectors"])
+            base = c["base"]
+            if c["buffer"] == ACTIVATION and config.array.clusters > 1:
+                base %= 1 << config.cluster_address_bits
+            place = (base, rows, c["row_stride"], c["row_vectors"])
             return [access(c["buffer"], c.opcode == Opcode.LOAD, *place)]
         case Opcode.MATMUL:
             accesses = []
@@ -52,18 +64,24 @@ def footprint(command: Command, tile: int) -> list[Access]:
                 )
                 accesses += [
                     access(ACTIVATION, False, a, c["rows"], c["a_row_stride"], inner),
-                    access(b_buffer, False, second, b_rows, c["b_row_stride"], b_columns),
-                    access(
-                        ACTIVATION,
-                        True,
-                        result + c["c_first"],
-                        c["rows"],
-                        c["c_row_stride"],
-                        columns,
+                    Access(
+                        buffer=b_buffer,
+                        write=False,
+                        vectors=_block(second, b_rows, c["b_row_stride"], b_columns),
+                        early=True,
                     ),
                 ]
+                for place in range(group if c["share"] else 1):
+                    first = result + c["c_first"] + place * c["share_stride"]
+                    vectors = _block(first, c["rows"], c["c_row_stride"], columns)
+                    accesses.append(
+                        Access(
+                            buffer=ACTIVATION, write=True, vectors=vectors, shared=bool(c["share"])
+                        )
+                    )
             if c["bias_enable"]:
-                accesses.append(access(WEIGHT, False, c["bias_base"], 1, 0, columns))
+                bias = _block(c["bias_base"], 1, 0, columns)
+                accesses.append(Access(buffer=WEIGHT, write=False, vectors=bias, early=True))
             return accesses
         case Opcode.SOFTMAX:
             rows, blocks = c["rows"], c["blocks"]

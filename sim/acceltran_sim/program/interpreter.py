@@ -13,14 +13,17 @@ from acceltran.arch.layernorm_format import LayerNormFields
 from acceltran_sim.golden.dynatran import prune
 from acceltran_sim.golden.epilogue import epilogue
 from acceltran_sim.golden.layernorm import layer_norm
+from acceltran_sim.golden.localizer import Localizer
 from acceltran_sim.golden.product import exact_sums
 from acceltran_sim.golden.softmax import softmax
 from acceltran_sim.golden.threshold_control import ThresholdControl
 from acceltran_sim.program.assembler import decode_program, format_command
+from acceltran_sim.program.buffers import Buffers
 from acceltran_sim.program.command import Command
 from acceltran_sim.program.footprint import ACTIVATION, WEIGHT
 from acceltran_sim.program.ordering import OrderChecker, ProgramError
 from acceltran_sim.program.products import stream_counts
+from acceltran_sim.program.tile_reuse import edge_tiles
 from acceltran_sim.program.vectors import pack_vectors, unpack_vectors
 
 __all__ = ["Interpreter", "ProductWork", "ProgramError", "interpret"]
@@ -28,20 +31,14 @@ __all__ = ["Interpreter", "ProductWork", "ProgramError", "interpret"]
 Integers = npt.NDArray[np.int64]
 
 
-@dataclass
-class _Buffer:
-    """Vectors of an on-chip buffer, and which of them were ever written."""
-
-    values: Integers
-    written: npt.NDArray[np.bool_]
-
-
 @dataclass(frozen=True, kw_only=True)
 class ProductWork:
-    """What a MATMUL has to do."""
+    """What a MATMUL has to do, in all clusters together."""
 
     scalars: int
     """Elements of the row operand that are not zero."""
+    most_scalars: int
+    """Those of the cluster that has the most."""
     columns: int
     """Columns of the result, in whole vectors."""
     effectual: int
@@ -88,14 +85,19 @@ class Interpreter:
         self.dram = bytearray(dram)
         self.products: list[ProductWork] = []
         self.saturated = 0
-        tile = config.datapath.tile
-        self._buffers = [
-            _Buffer(np.zeros((size, tile), dtype=np.int64), np.zeros(size, dtype=np.bool_))
-            for size in (config.activation_vectors, config.weight_vectors)
-        ]
         self.control = control or ThresholdControl(config.fmt, {}, {})
+        self._buffers = Buffers(config)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Forget all that does not outlive a program."""
         self._thresholds = [0] * THRESHOLDS
-        self._order = OrderChecker(config)
+        self._clusters = [Localizer(n) for n in range(self.config.array.clusters)]
+        self._span: int | None = None
+        self._shared = False
+        # What the product before has kept of its operand, in each cluster.
+        self._kept: tuple[tuple[int, ...], list[Integers]] | None = None
+        self._order = self._buffers.order = OrderChecker(self.config)
 
     @property
     def products_effectual(self) -> int:
@@ -103,7 +105,8 @@ class Interpreter:
         return sum(work.effectual for work in self.products)
 
     def run(self, commands: Sequence[Command]) -> None:
-        """Run a program to its END."""
+        """Run a program to its END; buffers keep what they hold from program to program."""
+        self._begin()
         for number, command in enumerate(commands):
             try:
                 if self._execute(command):
@@ -126,6 +129,8 @@ class Interpreter:
                 self._softmax(command)
             case Opcode.LAYERNORM:
                 self._norm(command)
+            case Opcode.SEQUENCE:
+                self._sequence(command)
             case Opcode.THRESHOLD:
                 self._order.set_threshold(command["index"])
                 try:
@@ -137,30 +142,6 @@ class Interpreter:
                 return True
         return False
 
-    # Buffers. Tensors are [rows, columns] of elements.
-
-    def _addresses(self, buffer: int, base: int, rows: int, stride: int, columns: int) -> Integers:
-        addresses = base + stride * np.arange(rows)[:, np.newaxis] + np.arange(columns)
-        size = len(self._buffers[buffer].values)
-        if addresses.size and not (addresses.min() >= 0 and addresses.max() < size):
-            raise ProgramError(f"Vector {addresses.max()} is beyond the buffer's {size}")
-        return addresses
-
-    def _read(self, buffer: int, base: int, rows: int, stride: int, columns: int) -> Integers:
-        addresses = self._addresses(buffer, base, rows, stride, columns)
-        missing = addresses[~self._buffers[buffer].written[addresses]]
-        if missing.size:
-            raise ProgramError(f"Vector {missing[0]} of buffer {buffer} was never written")
-        self._order.read(buffer, addresses.ravel())
-        return self._buffers[buffer].values[addresses].reshape(rows, -1)
-
-    def _write(self, buffer: int, base: int, stride: int, values: Integers) -> None:
-        vectors = values.reshape(len(values), -1, self.config.datapath.tile)
-        addresses = self._addresses(buffer, base, len(values), stride, vectors.shape[1])
-        self._order.write(buffer, addresses.ravel())
-        self._buffers[buffer].values[addresses] = vectors
-        self._buffers[buffer].written[addresses] = True
-
     def _count(self, command: Command, values: Integers) -> None:
         self.control.count(command["threshold"], int(np.count_nonzero(values)))
 
@@ -168,7 +149,44 @@ class Interpreter:
         self._order.use_threshold(command["threshold"])
         return self._thresholds[command["threshold"]]
 
+    def _rows(self, command: Command) -> list[int]:
+        """Valid rows of each cluster."""
+        return [cluster.rows(command.fields) for cluster in self._clusters]
+
+    def _read_rows(self, c: Command, base: int, stride: int, columns: int) -> Integers:
+        """Valid rows of all clusters, one after the other."""
+        return np.concatenate([
+            self._buffers.read(ACTIVATION, base, rows, stride, columns, n)
+            for n, rows in enumerate(self._rows(c))
+        ])
+
+    def _write_rows(self, c: Command, base: int, stride: int, values: Integers) -> None:
+        """Inverse of ``_read_rows``; a command with ``share`` writes to all clusters of a group."""
+        start = 0
+        for n, rows in enumerate(self._rows(c)):
+            cluster = self._clusters[n]
+            place = base + cluster.c_offset(c.fields)
+            for target in cluster.group if c["share"] else [n]:
+                part = values[start : start + rows]
+                self._buffers.write(ACTIVATION, place, stride, part, target, source=n)
+            start += rows
+
+    def _read_weights(self, base: int, rows: int, stride: int, columns: int) -> Integers:
+        return self._buffers.read(WEIGHT, base, rows, stride, columns, early=True)
+
     # Commands.
+
+    def _sequence(self, c: Command) -> None:
+        size = 1 << c["span"]
+        if c["group"] * size + size > len(self._clusters):
+            raise ProgramError(f"The clusters of a group must be below {len(self._clusters)}")
+        if c["length"] > c["rows"] * size:
+            raise ProgramError(f"{size} clusters must own {c['length']} rows")
+        if self._shared and c["span"] != self._span:
+            raise ProgramError("span must not change once products share")
+        self._span = c["span"]
+        for cluster in self._clusters:
+            cluster.sequence(c.fields)
 
     def _transfer(self, c: Command) -> None:
         if c["compressed"]:
@@ -180,42 +198,50 @@ class Interpreter:
         start = c["dram_address"] - self.base
         if start < 0 or start + size > len(self.dram):
             raise ProgramError("A transfer must lie inside the region")
+        base, cluster = c["base"], 0
+        if c["buffer"] == ACTIVATION and len(self._clusters) > 1:
+            cluster, base = divmod(base, 1 << self.config.cluster_address_bits)
+            if cluster >= len(self._clusters):
+                raise ProgramError(f"The cluster must be below {len(self._clusters)}")
         if c.opcode == Opcode.LOAD:
             content = bytes(self.dram[start : start + size])
             values = unpack_vectors(content, self.config).reshape(rows, -1)
-            self._write(c["buffer"], c["base"], stride, values)
+            self._buffers.write(c["buffer"], base, stride, values, cluster)
         else:
-            values = self._read(c["buffer"], c["base"], rows, stride, columns)
+            values = self._buffers.read(c["buffer"], base, rows, stride, columns, cluster)
             self.dram[start : start + size] = pack_vectors(
                 values.reshape(-1, self.config.datapath.tile), self.config
             )
 
     def _product(self, c: Command) -> None:
         self._check_product(c)
-        tile, columns, inner = self.config.datapath.tile, c["columns"], c["inner_vectors"]
+        self._shared |= bool(c["share"])
+        columns = c["columns"]
         bias: Integers | int = 0
         if c["bias_enable"]:
-            bias = self._read(WEIGHT, c["bias_base"], 1, 0, columns)[0]
+            bias = self._read_weights(c["bias_base"], 1, 0, columns)[0]
         threshold = self._threshold(c)
-        scalars = effectual = 0
+        cuts = np.cumsum(self._rows(c))[:-1]
+        scalars = np.zeros(len(self._clusters), dtype=np.int64)
+        effectual = 0
         for b in range(c["batches"]):
             a_base, b_base, c_base = (
                 c[f"{x}_base"] + b * c[f"{x}_batch_stride"] for x in ("a", "b", "c")
             )
-            a = self._read(ACTIVATION, a_base, c["rows"], c["a_row_stride"], inner)
-            transposed = c["b_source"] == OperandSource.ACTIVATION_TRANSPOSED
-            shape = (columns, inner) if transposed else (inner, columns)
-            second = np.zeros((shape[0] * tile, shape[1] * tile), dtype=np.int64)
-            valid = min(c["b_rows"], len(second))
-            source = WEIGHT if c["b_source"] == OperandSource.WEIGHT else ACTIVATION
-            second[:valid] = self._read(source, b_base, valid, c["b_row_stride"], shape[1])
-            if transposed:
-                second = second.T
-            taken = np.count_nonzero(a, axis=0)
-            scalars += int(taken.sum())
-            effectual += int((taken * np.count_nonzero(second, axis=1)).sum())
+            a = self._read_rows(c, a_base, c["a_row_stride"], c["inner_vectors"])
+            parts = np.split(a, cuts)
+            scalars += [np.count_nonzero(part) for part in parts]
+            sums, operands = [], []
+            # Weights are the same for all clusters.
+            weights = c["b_source"] == OperandSource.WEIGHT
+            for n, part in enumerate([a] if weights else parts):
+                second = self._second(c, b_base, n)
+                operands.append(second)
+                taken = np.count_nonzero(part, axis=0)
+                effectual += int((taken * np.count_nonzero(second, axis=1)).sum())
+                sums.append(exact_sums(part, second, fmt=self.config.fmt))
             values, _, saturated = epilogue(
-                exact_sums(a, second, fmt=self.config.fmt),
+                np.concatenate(sums),
                 bias=bias,
                 bias_shift=c["bias_shift"],
                 shift=c["shift"],
@@ -227,66 +253,101 @@ class Interpreter:
             )
             self.saturated += saturated
             self._count(c, values)
-            self._write(ACTIVATION, c_base + c["c_first"], c["c_row_stride"], values)
-        work = ProductWork(scalars=scalars, columns=columns * tile, effectual=effectual)
-        self.products.append(work)
+            self._write_rows(c, c_base + c["c_first"], c["c_row_stride"], values)
+            if b == 0:
+                self._reuse(c, operands)
+        self.products.append(
+            ProductWork(
+                scalars=int(scalars.sum()),
+                most_scalars=int(scalars.max()),
+                columns=columns * self.config.datapath.tile,
+                effectual=effectual,
+            )
+        )
+
+    def _reuse(self, c: Command, operands: list[Integers]) -> None:
+        """Check that a tile which is kept is the one that is reused."""
+        kept = self._kept
+        if bool(c["reuse_tile"]) != (kept is not None):
+            raise ProgramError("A product must reuse a tile if the one before has kept it")
+        if not (c["reuse_tile"] or c["keep_tile"]):
+            return
+        first, last = edge_tiles(self.config, c)
+        if kept is not None and not (
+            kept[0] == first and all(map(np.array_equal, kept[1], operands))
+        ):
+            raise ProgramError("A tile that is reused must be the one that was kept")
+        self._kept = (last, operands) if c["keep_tile"] else None
+
+    def _second(self, c: Command, base: int, cluster: int) -> Integers:
+        """Operand B, [inner, columns], as a cluster sees it."""
+        tile, columns, inner = self.config.datapath.tile, c["columns"], c["inner_vectors"]
+        transposed = c["b_source"] == OperandSource.ACTIVATION_TRANSPOSED
+        shape = (columns, inner) if transposed else (inner, columns)
+        second = np.zeros((shape[0] * tile, shape[1] * tile), dtype=np.int64)
+        valid = min(self._clusters[cluster].b_rows(c.fields), len(second))
+        buffer = WEIGHT if c["b_source"] == OperandSource.WEIGHT else ACTIVATION
+        second[:valid] = self._buffers.read(
+            buffer, base, valid, c["b_row_stride"], shape[1], cluster, early=True
+        )
+        return second.T if transposed else second
 
     def _check_product(self, c: Command) -> None:
-        datapath, array = self.config.datapath, self.config.array
+        config, datapath = self.config, self.config.datapath
         order = "".join(LOOPS[c[f"order{n}"]] for n in range(len(LOOPS)))
         if sorted(order) != sorted(LOOPS):
             raise ProgramError(f"The order must name each loop once, not {order}")
         for name in ("inner_vectors", "columns", "rows", "batches", "row_tile", "inner_tile"):
             if not c[name]:
                 raise ProgramError(f"{name} must be at least 1")
-        banks = array.pes_per_cluster
-        for name in ("c_base", "c_row_stride"):
+        banks = config.array.pes_per_cluster
+        for name in ("c_base", "c_row_stride", "share_stride"):
             if c[name] % banks:
                 raise ProgramError(f"{name} must be a multiple of {banks}")
-        if c["inner_vectors"] * datapath.tile > self.config.limits.inner:
-            raise ProgramError(f"The sum must not be longer than {self.config.limits.inner}")
+        if c["inner_vectors"] * datapath.tile > config.limits.inner:
+            raise ProgramError(f"The sum must not be longer than {config.limits.inner}")
         if c["inner_tile"] * datapath.tile > datapath.tile_rows // 2:
             raise ProgramError(f"A tile must not have more than {datapath.tile_rows // 2} rows")
         words = -(-(c["c_first"] + c["columns"]) // banks) - c["c_first"] // banks
         tiles = {"b": c["batches"], "i": -(-c["rows"] // c["row_tile"])}
-        if c["streams"] not in stream_counts(array.streams):
+        if c["streams"] not in stream_counts(config.streams):
             raise ProgramError(
-                f"streams must be a power of two up to {array.streams}, not {c['streams']}"
+                f"streams must be a power of two up to {config.streams}, not {c['streams']}"
             )
-        tiles["j"] = -(-words // (array.lanes // c["streams"]))
+        tiles["j"] = -(-words // (config.lanes // c["streams"]))
         inside = [tiles[loop] for loop in order[order.index("k") + 1 :]]
         sums = -(-c["row_tile"] // c["streams"]) * int(np.prod(inside))
         if c["inner_vectors"] > c["inner_tile"] and sums > datapath.partial_sums:
             raise ProgramError(f"{datapath.partial_sums} partial sums must be enough, not {sums}")
 
     def _softmax(self, c: Command) -> None:
-        rows, blocks = c["rows"], c["blocks"]
-        scores = self._read(ACTIVATION, c["source_base"], rows, c["source_row_stride"], blocks)
+        scores = self._read_rows(c, c["source_base"], c["source_row_stride"], c["blocks"])
+        keys = [cluster.softmax_keys(c.fields) for cluster in self._clusters]
         probabilities = softmax(
             scores,
             fmt=self.config.fmt,
             constant=c["constant"],
             shift=c["shift"],
-            keys=c["keys"],
+            keys=np.repeat(keys, self._rows(c)),
         )
         kept, _ = prune(probabilities, self._threshold(c))
         self._count(c, kept)
-        self._write(ACTIVATION, c["target_base"], c["target_row_stride"], kept)
+        self._write_rows(c, c["target_base"], c["target_row_stride"], kept)
 
     def _norm(self, c: Command) -> None:
-        rows, blocks, columns = c["rows"], c["blocks"], c["columns"]
+        blocks, columns = c["blocks"], c["columns"]
         tile = self.config.datapath.tile
         if not (blocks - 1) * tile < columns <= blocks * tile:
             raise ProgramError(f"{columns} columns must need {blocks} vectors")
-        a = self._read(ACTIVATION, c["a_base"], rows, c["a_row_stride"], blocks)
-        b = self._read(ACTIVATION, c["b_base"], rows, c["b_row_stride"], blocks)
+        a = self._read_rows(c, c["a_base"], c["a_row_stride"], blocks)
+        b = self._read_rows(c, c["b_base"], c["b_row_stride"], blocks)
         result = np.zeros_like(a)
         values, saturated = layer_norm(
             a[:, :columns],
             b[:, :columns],
             fmt=self.config.fmt,
-            gamma=self._read(WEIGHT, c["gamma_base"], 1, 0, blocks)[0, :columns],
-            beta=self._read(WEIGHT, c["beta_base"], 1, 0, blocks)[0, :columns],
+            gamma=self._read_weights(c["gamma_base"], 1, 0, blocks)[0, :columns],
+            beta=self._read_weights(c["beta_base"], 1, 0, blocks)[0, :columns],
             fields=LayerNormFields(**{
                 name: c[name] for name in LayerNormFields.__dataclass_fields__
             }),
@@ -294,7 +355,7 @@ class Interpreter:
         self.saturated += saturated
         result[:, :columns] = prune(values, self._threshold(c))[0]
         self._count(c, result)
-        self._write(ACTIVATION, c["target_base"], c["target_row_stride"], result)
+        self._write_rows(c, c["target_base"], c["target_row_stride"], result)
 
 
 def interpret(

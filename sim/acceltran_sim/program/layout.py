@@ -1,10 +1,11 @@
-"""Where the tensors of a group of batch elements lie in the activation buffer."""
+"""Where the tensors of a group of batch elements lie in the activation buffer of a cluster."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from acceltran.arch.config import AcceleratorConfig
 from acceltran_sim.errors import InputError
+from acceltran_sim.program.rounds import Round, rounds_of, spans
 
 __all__ = ["GroupLayout", "Shape", "check_limits", "group_elements"]
 
@@ -90,16 +91,16 @@ class Shape:
 
 @dataclass(frozen=True, kw_only=True)
 class GroupLayout:
-    """Bases of tensors, in vectors, for a group whose valid rows follow one another.
+    """Bases of tensors, in vectors, for rounds whose rows follow one another.
 
     The hidden state stays in its place through all layers. The rest of the buffer holds query, key,
     value and scores, then what the feed-forward network needs. The context takes the place of the
     query head by head, the attention output that of the network's output if the context is not
-    there.
+    there. Key and value have the rows of all clusters that share a sequence.
     """
 
     shape: Shape
-    lengths: tuple[int, ...]
+    rounds: tuple[Round, ...]
     hidden: int
     query: int
     key: int
@@ -116,8 +117,8 @@ class GroupLayout:
 
     @property
     def rows(self) -> int:
-        """Valid rows of all elements."""
-        return sum(self.lengths)
+        """Rows of all rounds."""
+        return sum(part.rows for part in self.rounds)
 
     @property
     def context(self) -> int:
@@ -126,8 +127,14 @@ class GroupLayout:
 
     @property
     def first_rows(self) -> tuple[int, ...]:
-        """Row of the group at which each element begins."""
-        return tuple(sum(self.lengths[:n]) for n in range(len(self.lengths)))
+        """Row of the group at which each round begins."""
+        return tuple(sum(part.rows for part in self.rounds[:n]) for n in range(len(self.rounds)))
+
+    @property
+    def first_key_rows(self) -> tuple[int, ...]:
+        """Row of key and value at which each round begins."""
+        ends = [part.key_rows for part in self.rounds]
+        return tuple(sum(ends[:n]) for n in range(len(ends)))
 
 
 def check_limits(
@@ -156,67 +163,94 @@ def check_limits(
             raise InputError(f"{thing} must be at most limits.{name} ({limit}), not {value}")
 
 
-def group_elements(shape: Shape, lengths: Sequence[int], capacity: int) -> list[GroupLayout]:
-    """Share a batch, in order, among groups that each fit a buffer of ``capacity`` vectors.
+def group_elements(
+    config: AcceleratorConfig, shape: Shape, lengths: Sequence[int], *, at_once: bool = False
+) -> list[GroupLayout]:
+    """Share a batch, in order, among groups of rounds that each fit the activation buffers.
 
-    InputError for an element that does not fit alone.
+    A sequence takes as few clusters as it fits, unless there are more than the batch can use.
+    InputError for an element that does not fit alone, or ``at_once`` if there are several groups.
     """
+    clusters, capacity = config.array.clusters, config.cluster_vectors
+    buffer, holds = "the activation buffer", f"vectors, the buffer holds {capacity}"
+    parts: list[Round] = []
+    for span in spans(clusters, len(lengths)):
+        parts = rounds_of(clusters, span, lengths)
+        groups = _groups(shape, parts, capacity)
+        if clusters > 1:
+            buffer = f"the activation buffers of {1 << span} clusters"
+            holds = f"vectors of each, they hold {capacity}"
+        if groups is None:
+            continue
+        if at_once and len(groups) > 1:
+            least = _least_vectors(shape, parts, whole=True)
+            raise InputError(
+                f"A batch of {len(lengths)} must fit {buffer} at once: it needs {least} {holds}"
+            )
+        return groups
+    part = next(part for part in parts if _groups(shape, [part], capacity) is None)
+    least = _least_vectors(shape, [part], whole=False)
+    raise InputError(f"A sequence of {part.keys} rows must fit {buffer}: it needs {least} {holds}")
+
+
+def _groups(shape: Shape, parts: Sequence[Round], capacity: int) -> list[GroupLayout] | None:
     groups: list[GroupLayout] = []
-    for length in lengths:
+    for part in parts:
         if groups:
-            wider = _layout(shape, (*groups[-1].lengths, length), capacity, whole=True)
+            wider = _layout(shape, (*groups[-1].rounds, part), capacity, whole=True)
             if wider is not None:
                 groups[-1] = wider
                 continue
-        alone = _layout(shape, (length,), capacity, whole=False)
+        alone = _layout(shape, (part,), capacity, whole=False)
         if alone is None:
-            raise InputError(
-                f"A sequence of {length} rows must fit the activation buffer: it needs"
-                f" {_least_vectors(shape, length)} vectors, the buffer holds {capacity}"
-            )
+            return None
         groups.append(alone)
     return groups
 
 
-def _least_vectors(shape: Shape, length: int) -> int:
-    rows = min(length, shape.tile)
-    attention = 3 * length * shape.attention_stride + 2 * rows * shape.score_stride(length)
-    feed = length * shape.hidden_stride + rows * shape.intermediate_stride
-    return length * shape.hidden_stride + max(attention, feed)
+def _least_vectors(shape: Shape, rounds: Sequence[Round], *, whole: bool) -> int:
+    """Vectors that a group needs; unless ``whole``, its rows may take turns."""
+    rows, longest = sum(part.rows for part in rounds), max(part.rows for part in rounds)
+    key_rows, keys = sum(part.key_rows for part in rounds), max(part.keys for part in rounds)
+    score_rows = longest if whole else min(longest, shape.tile)
+    feed_rows = rows if whole else min(rows, shape.tile)
+    attention = (rows + 2 * key_rows) * shape.attention_stride
+    attention += 2 * score_rows * shape.score_stride(keys)
+    feed = rows * shape.hidden_stride + feed_rows * shape.intermediate_stride
+    return rows * shape.hidden_stride + max(attention, feed)
 
 
 def _layout(
-    shape: Shape, lengths: tuple[int, ...], capacity: int, *, whole: bool
+    shape: Shape, rounds: tuple[Round, ...], capacity: int, *, whole: bool
 ) -> GroupLayout | None:
     """Layout of a group, or None; ``whole`` asks for all rows at a time."""
-    rows, longest = sum(lengths), max(lengths)
+    if _least_vectors(shape, rounds, whole=whole) > capacity:
+        return None
+    rows, longest = sum(part.rows for part in rounds), max(part.rows for part in rounds)
     arena = rows * shape.hidden_stride
-    attention = rows * shape.attention_stride
-    score_stride = shape.score_stride(longest)
+    query = rows * shape.attention_stride
+    key = sum(part.key_rows for part in rounds) * shape.attention_stride
+    score_stride = shape.score_stride(max(part.keys for part in rounds))
 
-    left_for_scores = capacity - arena - 3 * attention
+    left_for_scores = capacity - arena - query - 2 * key
     slots = max(2, min(SLOTS, left_for_scores // (longest * score_stride)))
     score_rows = min(longest, left_for_scores // (slots * score_stride))
     left_for_feed = capacity - arena - rows * shape.hidden_stride
     intermediate_rows = min(rows, left_for_feed // shape.intermediate_stride)
-    least_scores = longest if whole else min(longest, shape.tile)
-    least_intermediate = rows if whole else min(rows, shape.tile)
-    if score_rows < least_scores or intermediate_rows < least_intermediate:
-        return None
-    scores = arena + 3 * attention
+    scores = arena + query + 2 * key
     output = arena + intermediate_rows * shape.intermediate_stride
-    attention_output = max(output, arena + attention)
+    attention_output = max(output, arena + query)
     # Apart from what attention still reads, if there is room.
     behind_scores = scores + slots * score_rows * score_stride
     if behind_scores + rows * shape.hidden_stride <= capacity:
         attention_output = behind_scores
     return GroupLayout(
         shape=shape,
-        lengths=lengths,
+        rounds=rounds,
         hidden=0,
         query=arena,
-        key=arena + attention,
-        value=arena + 2 * attention,
+        key=arena + query,
+        value=arena + query + key,
         scores=tuple(scores + n * score_rows * score_stride for n in range(slots)),
         score_rows=score_rows,
         attention_output=attention_output,

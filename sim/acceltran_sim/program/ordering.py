@@ -6,10 +6,15 @@ import numpy.typing as npt
 from acceltran.arch.commands import SEMAPHORE_COUNT_BITS, SEMAPHORES, THRESHOLDS
 from acceltran.arch.config import AcceleratorConfig
 from acceltran_sim.program.command import Command, Queue
+from acceltran_sim.program.footprint import ACTIVATION
 
 __all__ = ["OrderChecker", "ProgramError"]
 
 MODULUS = 1 << SEMAPHORE_COUNT_BITS
+SCOPES = OWN, EVERYWHERE = range(2)
+"""Complete in the cluster that asks, and in all clusters."""
+
+Numbers = npt.NDArray[np.int64]
 
 
 class ProgramError(ValueError):
@@ -24,6 +29,10 @@ class OrderChecker:
     known to be complete, and written if its readers and writers are; but those of its own queue
     need not be where that works in order, which products do not.
 
+    Products and vector operations run in every cluster: what one of them knows of another holds for
+    its own cluster, unless it has waited for all of them. Waits of a product that are for its rows
+    say nothing to its tiles and biases.
+
     Parameters
     ----------
     config : AcceleratorConfig
@@ -31,35 +40,51 @@ class OrderChecker:
     """
 
     def __init__(self, config: AcceleratorConfig):
-        queues = len(Queue)
-        sizes = (config.activation_vectors, config.weight_vectors)
-        self._writers = [np.zeros((queues, size), dtype=np.int64) for size in sizes]
-        self._readers = [np.zeros((queues, size), dtype=np.int64) for size in sizes]
+        queues, self._clusters = len(Queue), config.array.clusters
+        # The weight buffer comes behind the activation buffers of the clusters.
+        sizes = [config.cluster_vectors] * self._clusters + [config.weight_vectors]
+        # By buffer: number of the last command of each queue that read each vector, and that wrote
+        # it, in its own cluster and from others.
+        self._readers = [np.zeros((queues, size), dtype=np.int32) for size in sizes]
+        self._writers = [np.zeros((len(SCOPES), queues, size), dtype=np.int32) for size in sizes]
         self._threshold_users = np.zeros((THRESHOLDS, queues), dtype=np.int64)
-        self._signals: list[list[tuple[int, int]]] = [[] for _ in range(SEMAPHORES)]
-        self._starts: list[list[npt.NDArray[np.int64]]] = [[] for _ in Queue]
-        self._queue = 0
-        self._known = np.zeros(queues, dtype=np.int64)
+        self._signals: list[list[tuple[Queue, int]]] = [[] for _ in range(SEMAPHORES)]
+        self._starts: list[list[Numbers]] = [[] for _ in Queue]
+        self._queue = Queue.LOAD
+        self._known = np.zeros((len(SCOPES), queues), dtype=np.int64)
+        # The same before the rows of a product.
+        self._early = np.zeros_like(self._known)
+        self._reads_early = self._early
 
     def start(self, command: Command) -> None:
         """Begin the next command of the program."""
         queue = command.queue
-        known = np.zeros(len(Queue), dtype=np.int64)
+        in_clusters = queue is not None and queue.in_clusters
+        known = np.zeros_like(self._known)
         if queue is not None and self._starts[queue]:
             known = self._starts[queue][-1].copy()
-        for semaphore, count in command.waits:
-            signals = self._signals[semaphore]
-            behind = (len(signals) - count) % MODULUS
+        early = self._early if queue == Queue.PRODUCT else known
+        for wait in command.waits:
+            signals = self._signals[wait.semaphore]
+            behind = (len(signals) - wait.count) % MODULUS
             if behind >= MODULUS // 2:
                 raise ProgramError(
-                    f"A wait must be met by earlier commands: semaphore {semaphore} has counted"
-                    f" {len(signals)}, not {count}"
+                    f"A wait must be met by earlier commands: semaphore {wait.semaphore} has"
+                    f" counted {len(signals)}, not {wait.count}"
                 )
             if len(signals) > behind:
                 other, number = signals[len(signals) - behind - 1]
-                known = np.maximum(known, self._starts[other][number - 1])
-                known[other] = max(known[other], number)
+                gain = self._starts[other][number - 1].copy()
+                gain[OWN, other] = max(gain[OWN, other], number)
+                if wait.everywhere or not (in_clusters and other.in_clusters):
+                    gain[EVERYWHERE] = gain[OWN]
+                known = np.maximum(known, gain)
+                if not wait.rows or queue != Queue.PRODUCT:
+                    early = np.maximum(early, gain)
         self._known = known
+        self._reads_early = early
+        if queue == Queue.PRODUCT:
+            self._early = early
         if queue is not None:
             self._queue = queue
             self._starts[queue].append(known)
@@ -69,21 +94,50 @@ class OrderChecker:
                     raise ProgramError(
                         f"Semaphore {command.signal} must count commands of one queue only"
                     )
-                signals.append((int(queue), len(self._starts[queue])))
+                signals.append((queue, len(self._starts[queue])))
 
-    def read(self, buffer: int, vectors: npt.NDArray[np.int64]) -> None:
-        """The command reads vectors of a buffer."""
-        self._check("read", "written", self._writers[buffer][:, vectors])
-        self._readers[buffer][self._queue, vectors] = len(self._starts[self._queue])
+    def read(
+        self,
+        buffer: int,
+        vectors: npt.NDArray[np.int64],
+        cluster: int = 0,
+        *,
+        early: bool = False,
+    ) -> None:
+        """The command reads vectors of a buffer, for activations that of a cluster.
 
-    def write(self, buffer: int, vectors: npt.NDArray[np.int64]) -> None:
-        """The command writes vectors of a buffer."""
-        for others, done in ((self._writers, "written"), (self._readers, "read")):
-            numbers = others[buffer][:, vectors]
+        ``early`` says that a product does so for tiles and biases.
+        """
+        place = self._place(buffer, cluster)
+        known = self._reads_early if early else self._known
+        self._check("read", "written", self._writers[place][..., vectors], known)
+        self._readers[place][self._queue, vectors] = len(self._starts[self._queue])
+
+    def write(
+        self,
+        buffer: int,
+        vectors: npt.NDArray[np.int64],
+        cluster: int = 0,
+        source: int | None = None,
+    ) -> None:
+        """The command writes vectors of a buffer, for activations that of a cluster.
+
+        ``source`` is the cluster that has computed them, the same one by default.
+        """
+        place = self._place(buffer, cluster)
+        foreign = source is not None and source != cluster
+        readers = self._readers[place][:, vectors]
+        for numbers, done in (
+            (self._writers[place][..., vectors], "written"),
+            (np.stack([readers, np.zeros_like(readers)]), "read"),
+        ):
+            if foreign:
+                numbers[EVERYWHERE] = numbers.max(axis=0)
             if self._queue != Queue.PRODUCT:
-                numbers[self._queue] = 0
-            self._check("write", done, numbers)
-        self._writers[buffer][self._queue, vectors] = len(self._starts[self._queue])
+                numbers[:, self._queue] = 0
+            self._check("write", done, numbers, self._known)
+        scope = EVERYWHERE if foreign else OWN
+        self._writers[place][scope, self._queue, vectors] = len(self._starts[self._queue])
 
     def use_threshold(self, index: int) -> None:
         """The command reads an entry of the threshold table."""
@@ -91,13 +145,19 @@ class OrderChecker:
 
     def set_threshold(self, index: int) -> None:
         """The scheduler writes an entry of the threshold table."""
-        self._check("write threshold", "used", self._threshold_users[index][:, np.newaxis])
+        users = self._threshold_users[index][np.newaxis, :, np.newaxis]
+        self._check("write threshold", "used", np.repeat(users, len(SCOPES), axis=0), self._known)
 
-    def _check(self, action: str, done: str, numbers: npt.NDArray[np.int64]) -> None:
-        latest = numbers.max(axis=1, initial=0)
-        for queue in Queue:
-            if latest[queue] > self._known[queue]:
-                raise ProgramError(
-                    f"A command must wait before it can {action} what is {done} by command"
-                    f" {latest[queue]} of the {queue.name.lower()} queue"
-                )
+    def _place(self, buffer: int, cluster: int) -> int:
+        return cluster if buffer == ACTIVATION else -1
+
+    def _check(
+        self, action: str, done: str, numbers: npt.NDArray[np.integer], known: Numbers
+    ) -> None:
+        latest = numbers.max(axis=2, initial=0)
+        for scope, queue in np.argwhere(latest > known):
+            where = " in all clusters" if scope == EVERYWHERE and self._clusters > 1 else ""
+            raise ProgramError(
+                f"A command must wait before it can {action} what is {done}{where} by command"
+                f" {latest[scope, queue]} of the {Queue(queue).name.lower()} queue"
+            )

@@ -14,6 +14,8 @@ __all__ = ["DEFAULT_ORDER", "Product", "check_order", "product_commands", "strea
 DEFAULT_ORDER = "bijk"
 ASSUMED_DENSITY = 0.1
 """Part of A that is not zero, where cycles are estimated."""
+ASSUMED_DENSITY_OF_CLUSTERS = 0.5
+"""The same for clusters with few rows each, whose lanes may not idle."""
 COUPLING = 0.04
 """Cycles lost, as a part, for each doubling of the lanes of a stream that skip zero weights."""
 IMBALANCE = 0.02
@@ -43,6 +45,12 @@ class Product:
     function: Activation = Activation.NONE
     gelu_input_shift: int = 0
     gelu_output_shift: int = 0
+    own_rows: int = 0
+    first_row: int = 0
+    own_keys: int = 0
+    first_key: int = 0
+    share: int = 0
+    share_stride: int = 0
 
     def block(self, tile: int, row: int, rows: int, column: int, columns: int) -> "Product":
         """Part of the rows and column vectors of C, with all of the inner dimension."""
@@ -58,6 +66,8 @@ class Product:
             bias_base=None if self.bias_base is None else self.bias_base + column,
             rows=rows,
             columns=columns,
+            first_row=self.first_row + row * self.own_rows,
+            first_key=self.first_key + skipped * self.own_keys,
         )
 
 
@@ -80,7 +90,7 @@ def product_commands(
     chunks = -(-product.inner_vectors // _most_inner(config))
     inner_tile = -(-product.inner_vectors // chunks)
     streams = _streams(config, product, chunks)
-    pass_columns = config.array.lanes // streams * config.array.pes_per_cluster
+    pass_columns = config.lanes // streams * config.array.pes_per_cluster
     inside = order[order.index("k") + 1 :] if chunks > 1 else ""
     slots = datapath.partial_sums  # of each stream
 
@@ -122,27 +132,34 @@ def _streams(config: AcceleratorConfig, product: Product, chunks: int) -> int:
     """
     array, datapath = config.array, config.datapath
     inner = product.inner_vectors * datapath.tile
+    several = array.clusters > 1
+    density = ASSUMED_DENSITY_OF_CLUSTERS if several else ASSUMED_DENSITY
     banks = array.pes_per_cluster
     words = -(-(product.c_first % banks + product.columns) // banks)
 
     def cycles(streams: int) -> float:
-        width = min(array.lanes // streams, words)
+        width = min(config.lanes // streams, words)
         passes = -(-words // width)
-        row = inner * ASSUMED_DENSITY
+        row = inner * density * datapath.tile / config.lane_multipliers
+        # A port loads one word at a time.
+        ports = min(config.tile_ports, width)
         # Rows whose sums wait in the lanes stay with their stream, however full they are.
         imbalance = 1 + IMBALANCE * (streams.bit_length() - 1 if chunks > 1 else 0)
         if datapath.weight_window:
             # Lanes of a stream go on together: each waits for the densest column of all.
-            imbalance += COUPLING * ((array.lanes // streams).bit_length() - 1)
+            imbalance += COUPLING * ((config.lanes // streams).bit_length() - 1)
         row_blocks = -(-product.rows // (datapath.partial_sums * streams)) if chunks > 1 else 1
         bounds = (
             passes * -(-product.rows // streams) * row,
-            row_blocks * passes * width * inner,
+            row_blocks * passes * width * inner / ports,
             passes * product.rows * product.inner_vectors / config.activation_banks,
         )
-        return max(bounds) * imbalance + width * inner / chunks + (streams - 1) * row / 4
+        start = width * inner / chunks / ports
+        if not several:
+            start += (streams - 1) * row / 4
+        return max(bounds) * imbalance + start
 
-    return min(stream_counts(array.streams), key=cycles)
+    return min(stream_counts(config.streams), key=cycles)
 
 
 def _even_part(total: int, largest: int) -> int:

@@ -26,7 +26,10 @@ class Step:
 
 
 def emit(
-    config: AcceleratorConfig, steps: Sequence[Step], addresses: Mapping[Piece, int]
+    config: AcceleratorConfig,
+    steps: Sequence[Step],
+    addresses: Mapping[Piece, int],
+    buffer: WeightBuffer,
 ) -> list[Command]:
     """Commands of all steps in order, with waits, and END.
 
@@ -38,9 +41,10 @@ def emit(
         What to do.
     addresses : mapping from Piece to int
         Where the weights lie in DRAM.
+    buffer : WeightBuffer
+        Weights that are in the machine already, to which those that are loaded are added.
     """
     timeline = Timeline(config)
-    buffer = WeightBuffer(config.weight_vectors)
     for n, step in enumerate(steps):
         base = 0
         if step.piece is not None:

@@ -43,12 +43,11 @@ class Piece:
 
 
 def layer_pieces(
-    config: AcceleratorConfig, shape: Shape, layer: QuantizedLayer, *, first: bool = False
+    config: AcceleratorConfig, shape: Shape, layer: QuantizedLayer, *, first: str = ""
 ) -> dict[str, list[Piece]]:
     """Pieces of every matrix and layer norm of a layer, by name.
 
-    Those that the ``first`` layer begins with are small, because nothing runs before they are
-    there.
+    Those of the matrix named ``first`` are small, because nothing runs before they are there.
     """
     tile = shape.tile
 
@@ -68,7 +67,7 @@ def layer_pieces(
         elif name == "attention_output":
             matrix = pad_heads(matrix, 0)
         rows = rows_to_vectors(np.vstack([matrix, bias]), tile)
-        pieces[name] = list(_cut(config, name, rows, finely=first and name == "query"))
+        pieces[name] = list(_cut(config, name, rows, finely=name == first))
     for name in ("attention_norm", "output_norm"):
         norm = getattr(layer, name)
         rows = rows_to_vectors(np.stack([norm.gamma, norm.beta]), tile)
@@ -84,7 +83,7 @@ def _cut(
     capacity = config.weight_vectors
     # Whole passes if possible, else whole words of all banks, else single vectors.
     for unit in (
-        config.array.lanes * config.array.pes_per_cluster,
+        config.lanes * config.array.pes_per_cluster,
         config.array.pes_per_cluster,
         1,
     ):

@@ -83,7 +83,7 @@ class Trace {
         file_.open(options.text("trace"));
         std::istringstream queues(options.text("queues")), counters(options.text("counters"));
         for (std::string name; std::getline(queues, name, ',');) {
-            const std::string scope = "TOP.acceltran.core." + name + "_queue";
+            const std::string scope = find_scope(context, "." + name + "_queue");
             queues_.push_back({find<uint8_t>(context, scope, "o__valid"),
                                find<uint8_t>(context, scope, "o__ready"),
                                find<uint8_t>(context, scope, "done")});
@@ -106,6 +106,17 @@ class Trace {
     struct Queue {
         const uint8_t *valid, *ready, *done;
     };
+    // Where there are several nodes, that of the first.
+    static std::string find_scope(VerilatedContext* context, const std::string& end) {
+        std::string first = end;
+        for (const auto& named : *context->scopeNameMap()) {
+            const std::string name = named.first;
+            const bool ends = name.size() > end.size() &&
+                              name.compare(name.size() - end.size(), end.size(), end) == 0;
+            if (ends && (first == end || name < first)) first = name;
+        }
+        return first;
+    }
     template <typename T>
     static const T* find(VerilatedContext* context, const std::string& scope,
                          const std::string& name) {

@@ -1,6 +1,7 @@
 """Simulators of configurations, kept between runs."""
 
 import hashlib
+import re
 from importlib import metadata
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from acceltran_sim.rtl.verilator import cache_folder
 __all__ = ["find_simulator", "make_simulator"]
 
 GENERATOR = Path(acceltran.__file__).parent
+NODE = re.compile(r"^module (acceltran_ClusterNode\w*)", re.MULTILINE)
+"""All of a cluster: what there are many of in a machine of several clusters."""
 
 
 def find_simulator(config: AcceleratorConfig) -> Path | None:
@@ -26,7 +29,12 @@ def find_simulator(config: AcceleratorConfig) -> Path | None:
 
 def make_simulator(config: AcceleratorConfig, verilog: str) -> Path:
     """Compile ``verilog``, what the generator writes for ``config``, and remember it."""
-    simulator = build_simulator(verilog, axi_data_bits=config.memory.axi_data_bits)
+    node = NODE.search(verilog) if config.array.clusters > 1 else None
+    simulator = build_simulator(
+        verilog,
+        axi_data_bits=config.memory.axi_data_bits,
+        block=node and node[1],
+    )
     note = _note(config)
     note.parent.mkdir(parents=True, exist_ok=True)
     draft = note.with_suffix(f".{hashlib.sha256(str(simulator).encode()).hexdigest()[:8]}")

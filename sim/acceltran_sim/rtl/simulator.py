@@ -84,19 +84,28 @@ class SimulationResult:
     """Of the commands that have started and ended, if ``trace`` was asked for."""
 
 
-def build_simulator(verilog: str, *, axi_data_bits: int) -> Path:
+def build_simulator(verilog: str, *, axi_data_bits: int, block: str | None = None) -> Path:
     """Compile ``verilog`` (top module ``acceltran``) and return the simulator's path.
 
     Compiled simulators are kept in the user's cache folder, one for each netlist. Processes that
     ask for the same one at the same time compile it once.
+
+    ``block`` is a module of which there are many instances: it is compiled once for all of them,
+    so that the time does not grow with their number.
     """
     verilator = activate()
+    observed = TRACE.read_text()
+    flags = list(FLAGS)
+    if block:
+        observed += f'hier_block -module "{block}"\n'
+        # It would call the wheel's launcher.
+        flags += ["--hierarchical", "-MAKEFLAGS", f"VM_HIER_VERILATOR={verilator}"]
     made_of = "\0".join([
         verilog,
         DRIVER.read_text(),
-        TRACE.read_text(),
+        observed,
         str(verilator.parent.parent),
-        *FLAGS,
+        *flags,
     ])
     digest = hashlib.sha256(made_of.encode()).hexdigest()[:16]
     home = cache_folder() / "simulators" / digest
@@ -104,21 +113,21 @@ def build_simulator(verilog: str, *, axi_data_bits: int) -> Path:
     with home.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (home / BINARY).exists():
-            _compile(verilator, verilog, axi_data_bits, home)
+            flags += ["-CFLAGS", f"-DAXI_DATA_BITS={axi_data_bits}"]
+            _compile([str(verilator), *flags], verilog, observed, home)
     return home / BINARY
 
 
-def _compile(verilator: Path, verilog: str, axi_data_bits: int, home: Path) -> None:
+def _compile(verilator: list[str], verilog: str, observed: str, home: Path) -> None:
     """Fill a draft and rename it, so that ``home`` is complete or absent."""
     with tempfile.TemporaryDirectory(dir=home.parent, prefix="draft-") as draft:
-        source = Path(draft) / "acceltran.v"
+        source, trace = Path(draft) / "acceltran.v", Path(draft) / TRACE.name
         source.write_text(verilog)
+        trace.write_text(observed)
         command = [
-            verilator,
-            *FLAGS,
+            *verilator,
             *("--top-module", "acceltran", "--Mdir", draft, "-o", BINARY),
-            *("-CFLAGS", f"-DAXI_DATA_BITS={axi_data_bits}"),
-            TRACE,
+            trace,
             source,
             DRIVER,
         ]

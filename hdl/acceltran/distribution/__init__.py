@@ -1,0 +1,1 @@
+"""Networks between clusters: registered trees, fan-out at most 4."""

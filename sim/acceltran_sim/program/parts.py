@@ -1,0 +1,98 @@
+"""Rows that one command works on."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
+
+from acceltran.arch.config import AcceleratorConfig
+from acceltran_sim.program.layout import GroupLayout
+from acceltran_sim.program.weights import Piece
+
+__all__ = ["Part", "part_of", "parts_of", "product_blocks"]
+
+MOST_PARTS, LEAST_PART = 8, 16
+"""Parts that rows are cut into, and rows that each of them has at least."""
+PASS_WORDS = 2
+"""Words of columns that parts of rows of several clusters work on at a time."""
+MOST_PARTS_OF_CLUSTERS: Mapping[str, int] = {}
+"""The same by operation for each round of several clusters, 1 by default: every part of a product
+loads its tiles, unless it has but one, and they have few rows.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Consecutive rows of a group. Those of several clusters belong to one round."""
+
+    round: int
+    row: int
+    rows: int
+    first_row: int
+    """Place of the first row among those that a cluster owns."""
+    key_row: int
+    """Place of the first row of a sequence's first cluster in key and value."""
+
+
+def part_of(layout: GroupLayout, number: int, row: int, rows: int) -> Part:
+    """Rows of a group from ``row`` on, which belong to round ``number``."""
+    first_row = row - layout.first_rows[number]
+    return Part(
+        round=number,
+        row=row,
+        rows=rows,
+        first_row=first_row,
+        key_row=layout.first_key_rows[number] + first_row,
+    )
+
+
+def parts_of(config: AcceleratorConfig, layout: GroupLayout, operation: str) -> Iterator[Part]:
+    """Parts of all rows: while one is loaded, normalised or stored, the next one multiplies."""
+    if config.array.clusters == 1:
+        for row, rows in _cut(layout.rows, MOST_PARTS):
+            yield part_of(layout, 0, row, rows)
+        return
+    most = MOST_PARTS_OF_CLUSTERS.get(operation, 1)
+    for n, (start, part) in enumerate(zip(layout.first_rows, layout.rounds, strict=True)):
+        for row, rows in _cut(part.rows, most):
+            yield part_of(layout, n, start + row, rows)
+
+
+def product_blocks(
+    config: AcceleratorConfig, pieces: Sequence[Piece], parts: Sequence[Part]
+) -> Iterator[tuple[Piece, int, int, Part]]:
+    """Cut a product: piece, first column in it, columns, rows.
+
+    Rows are in parts in the first and the last column pass only, where the product would
+    otherwise wait for all of its input, and who reads its result for all of that; fewer
+    tiles are loaded in between.
+    """
+    unit = config.lanes * config.array.pes_per_cluster
+    several = config.array.clusters > 1
+    if several:
+        # A part begins with the tile that the one before has ended with.
+        unit = PASS_WORDS * config.array.pes_per_cluster
+    total = pieces[-1].first + pieces[-1].columns
+    last = (total - 1) // unit * unit
+    whole = [
+        replace(together[0], rows=sum(part.rows for part in together))
+        for _, group in groupby(parts, key=lambda part: part.round)
+        for together in [list(group)]
+    ]
+    for piece in pieces:
+        end = piece.first + piece.columns
+        inside = {cut for cut in (unit, last) if piece.first < cut < end}
+        if several and piece.matrix_rows * 2 <= config.datapath.tile_rows:
+            inside = set(range(piece.first + unit, end, unit))
+        cuts = sorted({piece.first, end} | (inside if len(parts) > len(whole) else set()))
+        for start, stop in pairwise(cuts):
+            at_edge = start < unit or stop > last or several
+            for part in parts if at_edge else whole:
+                yield piece, start - piece.first, stop - start, part
+
+
+def _cut(rows: int, most_parts: int) -> Iterator[tuple[int, int]]:
+    """First row and rows of equal parts."""
+    parts = min(most_parts, rows // LEAST_PART) or 1
+    size = -(-rows // parts)
+    for row in range(0, rows, size):
+        yield row, min(size, rows - row)
