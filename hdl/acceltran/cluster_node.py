@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 
 from acceltran.arch.config import AcceleratorConfig
 from acceltran.library import SharedComponent
-from acceltran.node_core import NodeCore
+from acceltran.node_core import NodeCore, node_signature
 
 __all__ = ["ClusterNode"]
 
@@ -19,7 +19,7 @@ class ClusterNode(SharedComponent):
 
     def __init__(self, *, config: AcceleratorConfig):
         self.config = config
-        super().__init__(NodeCore(config=config).signature)
+        super().__init__(node_signature(config))
 
     def elaborate(self, platform):
         m = Module()

@@ -32,7 +32,41 @@ from acceltran.memory.tile_walker import COMMANDS
 from acceltran.memory.vector_buffer import VectorBuffer
 from acceltran.pe import CONTEXTS
 
-__all__ = ["NodeCore"]
+__all__ = ["NodeCore", "node_signature"]
+
+
+def node_signature(config: AcceleratorConfig) -> wiring.Signature:
+    """Members of the node of a machine."""
+    fmt, tile, array = config.fmt, config.datapath.tile, config.array
+    pes = array.pes_per_cluster
+    shared = pes if array.clusters > 1 else 0
+    limits = {
+        **node_limits(config),
+        **dict.fromkeys(("busy_product", "busy_vector", "tile_loads", "tile_reuses"), 1),
+    }
+    return wiring.Signature({
+        "index": In(range(max(2, array.clusters))),
+        "stop": In(1),
+        "commands": In(stream.Signature(NodeCommand(fmt.width))),
+        "signals": In(SemaphoreSignal()).array(3),
+        "completed": In(SemaphoreSignal()).array(2),
+        "product_done": Out(1),
+        "vector_done": Out(1),
+        "weights": In(ReadPort(fmt, tile)).array(pes * config.tile_ports),
+        "affine": In(ReadPort(fmt, tile)),
+        "load": In(stream.Signature(BufferWrite(fmt, tile))),
+        "store": Out(ReadPort(fmt, tile)),
+        "sends": Out(stream.Signature(BufferWrite(fmt, tile))).array(shared),
+        "receives": In(BusWrite(fmt, tile)).array(shared),
+        "kept_query": In(KeptQuery()),
+        "kept": Out(ELEMENTS),
+        "failure": Out(Failure()),
+        "load_outside": Out(1),
+        "store_outside": Out(1),
+        "increments": Out(
+            wiring.Signature({name: Out(range(most + 1)) for name, most in limits.items()})
+        ),
+    })
 
 
 class NodeCore(SharedComponent):
@@ -104,36 +138,7 @@ class NodeCore(SharedComponent):
 
     def __init__(self, *, config: AcceleratorConfig):
         self.config = config
-        fmt, tile, array = config.fmt, config.datapath.tile, config.array
-        pes = array.pes_per_cluster
-        shared = pes if array.clusters > 1 else 0
-        limits = {
-            **node_limits(config),
-            **dict.fromkeys(("busy_product", "busy_vector", "tile_loads", "tile_reuses"), 1),
-        }
-        super().__init__({
-            "index": In(range(max(2, array.clusters))),
-            "stop": In(1),
-            "commands": In(stream.Signature(NodeCommand(fmt.width))),
-            "signals": In(SemaphoreSignal()).array(3),
-            "completed": In(SemaphoreSignal()).array(2),
-            "product_done": Out(1),
-            "vector_done": Out(1),
-            "weights": In(ReadPort(fmt, tile)).array(pes * config.tile_ports),
-            "affine": In(ReadPort(fmt, tile)),
-            "load": In(stream.Signature(BufferWrite(fmt, tile))),
-            "store": Out(ReadPort(fmt, tile)),
-            "sends": Out(stream.Signature(BufferWrite(fmt, tile))).array(shared),
-            "receives": In(BusWrite(fmt, tile)).array(shared),
-            "kept_query": In(KeptQuery()),
-            "kept": Out(ELEMENTS),
-            "failure": Out(Failure()),
-            "load_outside": Out(1),
-            "store_outside": Out(1),
-            "increments": Out(
-                wiring.Signature({name: Out(range(most + 1)) for name, most in limits.items()})
-            ),
-        })
+        super().__init__(node_signature(config))
 
     def elaborate(self, platform):
         m = Module()

@@ -407,6 +407,32 @@ async def rows_go_where_there_is_room(dut, room):
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")
+async def rows_are_spread(dut):
+    """As many rows as there are streams go to one stream each, though each has room for more."""
+    streams = parameters()["streams"]
+    shape = {"inner_vectors": 1, "streams": streams, "columns": 1, "c_first": 0, "batches": 1}
+    works = [random_work(**shape, rows=streams, valid_rows=streams, row_tile=streams)]
+    for name in ("loaded", "taken_last", "taken_half", "taken_context", "reading"):
+        dut[name].value = 0
+    dut.draining.value = dut.pending.value = 0
+    driver = await begin(dut, works, 1.0)
+    dut.rows_ready.value = dut.jobs__ready.value = 1
+    dut.room.value = (1 << streams) - 1
+    dut.loaded.value = (1 << parameters()["loaders"]) - 1
+    layout = StreamJob(
+        tile_rows=SHAPE["tile_rows"], partial_sums=SHAPE["partial_sums"], streams=streams
+    )
+    got = []
+    for _ in range(60 + 2 * streams):
+        await dut.clk.rising_edge
+        dut.loaded.value = 0
+        if dut.jobs__valid.value:
+            got.append(unpack_fields(layout, dut.jobs__payload.value.to_unsigned())["stream"])
+    assert sorted(got) == [1 << stream for stream in range(streams)]
+    await driver
+
+
+@cocotb.test(timeout_time=5, timeout_unit="ms")
 async def uses_all_partial_sums(dut):
     """A tile may end at the last one; a single chunk needs none."""
     sums = SHAPE["partial_sums"]

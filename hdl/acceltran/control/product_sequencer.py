@@ -22,6 +22,8 @@ from acceltran.pe import CONTEXTS
 __all__ = ["ProductSequencer"]
 
 
+HELD_WIDTH = 8
+"""Bits of a count of jobs: more than a stream holds."""
 JOBS_WIDTH = 12
 """Bits of a count of jobs: more than all streams together hold."""
 
@@ -30,7 +32,8 @@ class ProductSequencer(SharedComponent):
     """Deal the rows of products to the streams of a cluster, tile by tile.
 
     Each row of a tile becomes a job of one stream. Rows of a single chunk of the inner dimension go
-    to whichever stream has room; others to the streams in turn, where their sums are. A tile that
+    to the stream with room that has least to do; others to the streams in turn, where their sums
+    are. A tile that
     reloads goes to the other half of the tile RAM, and waits until it is loaded. A half is released
     when its last row of the tile has been read and its last bias is in use.
 
@@ -240,7 +243,10 @@ class ProductSequencer(SharedComponent):
         enabled_before = Signal(self.lanes * self.pes)
         job: Any = self.jobs.payload
         active, deal, given = Signal(self.streams), Signal(), Signal(self.streams)
-        candidates = Signal(self.streams)
+        candidates, spare, preferred = (
+            Signal(self.streams, name=name) for name in ("candidates", "spare", "preferred")
+        )
+        held = [Signal(HELD_WIDTH, name=f"held{s}") for s in range(self.streams)]
         # Commands whose rows are all dealt, and whose job is on offer, modulo COMMANDS.
         all_dealt, job_command = Signal(range(COMMANDS)), Signal(range(COMMANDS))
         for bits in range(ceil_log2(self.streams) + 1):
@@ -253,8 +259,16 @@ class ProductSequencer(SharedComponent):
             candidates.eq(
                 self.room & Mux(first & final, active, turn) & ~Mux(self.jobs.valid, job.stream, 0)
             ),
-            given.eq(Cat(candidates[s] & ~candidates[:s].any() for s in range(self.streams))),
+            preferred.eq(Mux(spare.any(), spare, candidates)),
+            given.eq(Cat(preferred[s] & ~preferred[:s].any() for s in range(self.streams))),
         ]
+        # A stream that has nothing to do comes first, then one that has a single job.
+        for most in (1, 0):
+            few = candidates & Cat(jobs <= most for jobs in held)
+            with m.If(few.any()):
+                m.d.comb += spare.eq(few)
+        for number, jobs in enumerate(held):
+            m.d.sync += jobs.eq(jobs + (deal & given[number]) - self.taken_last[number])
         with m.If(self.jobs.ready):
             m.d.sync += self.jobs.valid.eq(0)
 

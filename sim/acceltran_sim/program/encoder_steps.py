@@ -246,7 +246,7 @@ class EncoderSteps:
                     **self._own(part),
                     **shared,
                 )
-                return product_commands(self.config, product, self.order)
+                return product_commands(self.config, product, self.order, all_rows=part.all_rows)
 
             self.steps.append(Step(commands=commands, piece=piece))
 
@@ -316,7 +316,8 @@ class EncoderSteps:
                     threshold=NO_THRESHOLD,
                     own_keys=own_keys,
                     **own,
-                )
+                ),
+                part.all_rows,
             )
             self._add(
                 Opcode.SOFTMAX,
@@ -368,11 +369,12 @@ class EncoderSteps:
                     threshold=entries["context"],
                     own_keys=own_keys,
                     **self._own(part),
-                )
+                ),
+                part.all_rows,
             )
 
-    def _product(self, product: Product) -> None:
-        commands = list(product_commands(self.config, product, self.order))
+    def _product(self, product: Product, all_rows: int) -> None:
+        commands = list(product_commands(self.config, product, self.order, all_rows=all_rows))
         self.steps.append(Step(commands=lambda _: commands))
 
     def _norm(

@@ -31,6 +31,8 @@ class Part:
     """Place of the first row among those that a cluster owns."""
     key_row: int
     """Place of the first row of a sequence's first cluster in key and value."""
+    all_rows: int
+    """Rows of all parts of this one's round that follow one another."""
 
 
 def part_of(layout: GroupLayout, number: int, row: int, rows: int) -> Part:
@@ -42,6 +44,7 @@ def part_of(layout: GroupLayout, number: int, row: int, rows: int) -> Part:
         rows=rows,
         first_row=first_row,
         key_row=layout.first_key_rows[number] + first_row,
+        all_rows=rows,
     )
 
 

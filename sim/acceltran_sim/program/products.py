@@ -131,8 +131,8 @@ def _most_inner(config: AcceleratorConfig) -> int:
     return config.datapath.tile_rows // 2 // config.datapath.tile
 
 
-def _streams(config: AcceleratorConfig, product: Product, chunks: int) -> int:
-    """Rows at a time: what takes the fewest cycles, by a rough account of one command.
+def _streams(config: AcceleratorConfig, product: Product, chunks: int, rows: int) -> int:
+    """Rows at a time: what takes the fewest cycles for ``rows``, by a rough account.
 
     Few streams leave lanes without columns where a product is narrow; many read each row more
     often, wait longer for each other, and begin earlier, because a pass has fewer tiles to load.
@@ -155,11 +155,11 @@ def _streams(config: AcceleratorConfig, product: Product, chunks: int) -> int:
         if datapath.weight_window:
             # Lanes of a stream go on together: each waits for the densest column of all.
             imbalance += COUPLING * ((config.lanes // streams).bit_length() - 1)
-        row_blocks = -(-product.rows // (datapath.partial_sums * streams)) if chunks > 1 else 1
+        row_blocks = -(-rows // (datapath.partial_sums * streams)) if chunks > 1 else 1
         bounds = (
-            passes * -(-product.rows // streams) * row,
+            passes * -(-rows // streams) * row,
             row_blocks * passes * width * inner / ports,
-            passes * product.rows * product.inner_vectors / config.activation_banks,
+            passes * rows * product.inner_vectors / config.activation_banks,
         )
         start = width * inner / chunks / ports
         if not several:
