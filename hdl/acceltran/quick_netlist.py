@@ -3,7 +3,6 @@
 import contextlib
 import gc
 from collections.abc import Iterable, Iterator
-from itertools import repeat
 from typing import Any
 from unittest.mock import patch
 
@@ -22,6 +21,7 @@ LAYOUTS = (data.Layout, data.ArrayLayout)
 CONSTANTS = (_nir.Net(0), _nir.Net(1))
 
 _emit_module = rtlil.ModuleEmitter.emit
+_connect_every_net = _ir.NetlistEmitter.connect
 _check_every_net = _nir.Netlist.check_comb_cycles
 _flows_of_all_modules = _ir._compute_net_flows
 
@@ -41,6 +41,9 @@ def quick_netlist() -> Iterator[None]:
             yield
     finally:
         if collecting:
+            # Not all that was made since is looked at when the next object is.
+            gc.freeze()
+            gc.unfreeze()
             gc.enable()
 
 
@@ -66,8 +69,28 @@ def _alloc_late_value(self: Any, signal: Any) -> Any:
     first = self.last_late_net - len(signal)
     value = _value(_nir.Value, map(_nir.Net, range(first, self.last_late_net)))
     self.last_late_net = first
-    self.late_to_signal.update(zip(value, zip(repeat(signal), range(len(signal))), strict=False))
     return value
+
+
+def _emit_signal(self: Any, signal: Any) -> Any:
+    signals = self.netlist.signals
+    if signal not in signals:
+        signals[signal] = self.netlist.alloc_late_value(signal)
+    return signals[signal]
+
+
+def _connect(self: Any, lhs: Any, rhs: Any, *, src_loc: Any) -> None:
+    if not self.netlist.connections.keys().isdisjoint(lhs):  # two drivers
+        self.late_net_to_signal = _names(self.netlist)
+        _connect_every_net(self, lhs, rhs, src_loc=src_loc)
+    self.netlist.connections.update(zip(lhs, rhs, strict=True))
+    self.connect_src_loc.update(dict.fromkeys(lhs, src_loc))
+
+
+def _names(netlist: Any) -> dict[Any, Any]:
+    """Signal and place in it of each net that stands for a bit of a signal, for complaints."""
+    signals = netlist.signals.items()
+    return {net: (signal, bit) for signal, value in signals for bit, net in enumerate(value)}
 
 
 def _resolve_value(self: Any, value: Any) -> Any:
@@ -81,6 +104,8 @@ def _resolve(connections: dict[Any, Any], net: Any) -> Any:
     while net < 0:
         passed.append(net)
         net = connections[net]
+        if len(passed) > len(connections):
+            raise _Circle
     for before in passed[:-1]:
         connections[before] = net
     return net
@@ -88,8 +113,22 @@ def _resolve(connections: dict[Any, Any], net: Any) -> Any:
 
 def _check_comb_cycles(self: Any) -> None:
     """Look at whole cells; at the single bits only if there is a cycle of cells."""
-    if _connects_in_circles(self.connections):
-        return _check_every_net(self)
+    try:
+        left = _cells_in_cycles(self)
+        if not left or not _has_cycle(self, left):
+            return
+    except _Circle:
+        pass
+    self.late_to_signal = _names(self)
+    _check_every_net(self)
+
+
+class _Circle(Exception):
+    """A signal is driven by itself, without a cell in between."""
+
+
+def _cells_in_cycles(self: Any) -> set[int]:
+    """Cells that are part of a cycle of cells, and those behind them."""
     followers: dict[int, list[int]] = {}
     waits_for: dict[int, int] = {}
     for number, cell in enumerate(self.cells):
@@ -107,26 +146,7 @@ def _check_comb_cycles(self: Any) -> None:
             waits_for[follower] -= 1
             if not waits_for[follower]:
                 passed.append(follower)
-    left = {number for number, count in waits_for.items() if count}
-    if left and _has_cycle(self, left):
-        _check_every_net(self)
-    return None
-
-
-def _connects_in_circles(connections: dict[Any, Any]) -> bool:
-    """Say whether a signal is driven by itself, without a cell in between."""
-    good: set[Any] = set()
-    for net in connections:
-        way = []
-        seen = set()
-        while net < 0 and net not in good:
-            if net in seen:
-                return True
-            seen.add(net)
-            way.append(net)
-            net = connections[net]
-        good.update(way)
-    return False
+    return {number for number, count in waits_for.items() if count}
 
 
 def _has_cycle(netlist: Any, cells: set[int]) -> bool:
@@ -187,6 +207,8 @@ QUICK: tuple[tuple[Any, str, Any], ...] = (
     (_nir.Netlist, "alloc_late_value", _alloc_late_value),
     (_nir.Netlist, "resolve_value", _resolve_value),
     (_nir.Netlist, "check_comb_cycles", _check_comb_cycles),
+    (_ir.NetlistEmitter, "emit_signal", _emit_signal),
+    (_ir.NetlistEmitter, "connect", _connect),
     (_ir, "_compute_net_flows", _compute_net_flows),
     (rtlil.ModuleEmitter, "emit", _emit),
     *((layout, "format", _format) for layout in LAYOUTS),
