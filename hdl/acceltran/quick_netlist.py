@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 from amaranth.back import rtlil  # type: ignore[attr-defined]  # missing from the stubs
 from amaranth.hdl import Format, Value, _ir, _nir  # type: ignore[attr-defined]
+from amaranth.hdl._ast import SignalDict
 from amaranth.lib import data
 
 __all__ = ["quick_netlist"]
@@ -188,7 +189,21 @@ def _compute_net_flows(netlist: Any) -> None:
 
 
 def _emit(self: Any) -> None:
-    """Let go of the netlist, which only the collector could free otherwise."""
+    """Write no wire for a signal that is the same as another, as of streams that are connected.
+
+    Then let go of the netlist, which only the collector could free otherwise.
+    """
+    module, signals = self.module, self.netlist.signals
+    known = {()}
+    names = SignalDict()
+    for signal, name in module.signal_names.items():
+        value = signals[signal]
+        if name in module.ports:
+            names[signal] = name
+        elif value not in known:
+            known.add(value)
+            names[signal] = name
+    module.signal_names = names
     _emit_module(self)
     vars(self).clear()
 
