@@ -3,6 +3,7 @@
 import contextlib
 import gc
 from collections.abc import Iterable, Iterator
+from itertools import repeat
 from typing import Any
 from unittest.mock import patch
 
@@ -53,6 +54,8 @@ def _net(cell: int, bit: int) -> Any:
 
 
 def _value(cls: Any, nets: Iterable[Any] = ()) -> Any:
+    if type(nets) is cls:
+        return nets
     return tuple.__new__(cls, (nets,) if isinstance(nets, _nir.Net) else nets)
 
 
@@ -95,8 +98,14 @@ def _names(netlist: Any) -> dict[Any, Any]:
 
 
 def _resolve_value(self: Any, value: Any) -> Any:
-    connections = self.connections
-    return _value(_nir.Value, [_resolve(connections, net) if net < 0 else net for net in value])
+    if not value or min(value) >= 0:
+        return value
+    known = vars(self).setdefault("resolved", {})
+    if id(value) not in known:
+        connections = self.connections
+        nets = [_resolve(connections, net) if net < 0 else net for net in value]
+        known[id(value)] = value, _value(_nir.Value, nets)  # with `value`, which keeps its number
+    return known[id(value)][1]
 
 
 def _resolve(connections: dict[Any, Any], net: Any) -> Any:
@@ -130,14 +139,14 @@ class _Circle(Exception):
 
 def _cells_in_cycles(self: Any) -> set[int]:
     """Cells that are part of a cycle of cells, and those behind them."""
+    connections = self.connections
     followers: dict[int, list[int]] = {}
     waits_for: dict[int, int] = {}
     for number, cell in enumerate(self.cells):
         if isinstance(cell, COMBINATIONAL):
-            nets = _resolve_value(self, cell.input_nets())
-            if isinstance(cell, _nir.FlipFlop):
-                nets = _resolve_value(self, (cell.clk, cell.arst))
-            sources = {net >> 16 for net in nets if net > 1}
+            clocked = isinstance(cell, _nir.FlipFlop)
+            nets = (cell.clk, cell.arst) if clocked else cell.input_nets()
+            sources = {_resolve(connections, net) >> 16 for net in nets}
             waits_for[number] = len(sources)
             for source in sources:
                 followers.setdefault(source, []).append(number)
@@ -208,6 +217,43 @@ def _emit(self: Any) -> None:
     vars(self).clear()
 
 
+def _emit_driven_wire(self: Any, value: Any) -> Any:
+    """Wire for a value that is about to be driven: that of a signal, or one without a name."""
+    if (name := self.value_names.get(value)) is not None:
+        wire, _ = self.sigport_wires[name]
+        self.driven_sigports.add(name)
+    else:
+        wire = self.builder.wire(len(value), attrs=self.value_attrs.get(value, {}))
+    self.nets.update(zip(value, zip(repeat(wire), range(len(value)), strict=False), strict=True))
+    return wire
+
+
+def _sigspec(self: Any, *parts: Any) -> str:
+    """RTLIL of a value: slices of wires, and constants."""
+    nets = self.nets
+    value: list[Any] = []
+    for part in parts:
+        value.extend((part,) if isinstance(part, int) else part)
+    chunks = []
+    first = 0
+    while first < len(value):
+        end = first
+        if value[first] < 2:
+            while end < len(value) and value[end] < 2:
+                end += 1
+            bits = "".join(map(str, map(int, value[end - 1 : first - 1 if first else None : -1])))
+            chunks.append(f"{end - first}'{bits}")
+        else:
+            wire, bit = nets[value[first]]
+            place = bit
+            while end < len(value) and value[end] > 1 and nets[value[end]] == (wire, place):
+                end += 1
+                place += 1
+            chunks.append(f"{wire.name} [{bit if place == bit + 1 else f'{place - 1}:{bit}'}]")
+        first = end
+    return chunks[0] if len(chunks) == 1 else f"{{ {' '.join(reversed(chunks))} }}"
+
+
 def _format(self: Any, value: Any, spec: str) -> Any:
     """How to print a signal: as a number, instead of field by field."""
     return Format("{}", Value.cast(value))
@@ -226,6 +272,8 @@ QUICK: tuple[tuple[Any, str, Any], ...] = (
     (_ir.NetlistEmitter, "connect", _connect),
     (_ir, "_compute_net_flows", _compute_net_flows),
     (rtlil.ModuleEmitter, "emit", _emit),
+    (rtlil.ModuleEmitter, "emit_driven_wire", _emit_driven_wire),
+    (rtlil.ModuleEmitter, "sigspec", _sigspec),
     *((layout, "format", _format) for layout in LAYOUTS),
 )
 """What to replace, and by what."""
