@@ -37,16 +37,16 @@ def row(what: str, measure: Callable[[], tuple[float, dict[str, Any]]], **target
     return Row(what=what, value=value, figures=figures, **target)
 
 
-def _measured(job: ProductJob, preset: str, from_dram: bool) -> dict[str, Any]:
-    figures = measure_product(job, from_dram=from_dram, memory_latency=20, seed=0)
+def _measured(job: ProductJob, preset: str) -> dict[str, Any]:
+    figures = measure_product(job, memory_latency=20, seed=0)
     config = job.config
     return {"preset": preset, "multipliers": config.multipliers, **figures}
 
 
-def product(preset: str, *settings: str, from_dram: bool = False, **shape: Any) -> dict[str, Any]:
+def product(preset: str, *settings: str, **shape: Any) -> dict[str, Any]:
     """Figures of a random product; ``shape`` as of ``ProductJob.random``."""
     job = ProductJob.random(choose_config(preset, settings), **shape)
-    return {**shape, "settings": settings, **_measured(job, preset, from_dram)}
+    return {**shape, "settings": settings, **_measured(job, preset)}
 
 
 def shipped_sentences() -> list[list[int]]:
@@ -72,7 +72,7 @@ def real_product(preset: str, density: float, rows: int) -> dict[str, Any]:
         _integers(np.where(kept, activation, 0), config),
         _integers(model.layers[0].output, config),
     )
-    return {"density": density, **_measured(job, preset, False)}
+    return {"density": density, **_measured(job, preset)}
 
 
 def _integers(x: Any, config: AcceleratorConfig) -> Any:

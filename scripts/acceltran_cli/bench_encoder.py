@@ -8,10 +8,8 @@ import click
 
 from acceltran.arch.config import AcceleratorConfig
 from acceltran_cli.encoder_run import (
-    check_outcome,
     prepare,
-    ready_simulator,
-    simulator_failures,
+    simulate_programs,
 )
 from acceltran_cli.failures import InternalError
 from acceltran_cli.inputs import load_run
@@ -22,6 +20,7 @@ from acceltran_cli.options import (
     model_options,
     preset_option,
     pruning_options,
+    resident_option,
     rtl_options,
     set_option,
 )
@@ -29,17 +28,11 @@ from acceltran_cli.progress import stage
 from acceltran_sim.bench.activity import activities, by_operation, ideal_cycles, timeline
 from acceltran_sim.bench.lane_cycles import lane_cycles
 from acceltran_sim.golden.encoder import QuantizedEncoder, encode
-from acceltran_sim.program.image import Program
 from acceltran_sim.program.interpreter import Interpreter
 from acceltran_sim.program.job import Job
 from acceltran_sim.program.operations import operations
 from acceltran_sim.program.products import check_order
 from acceltran_sim.program.quantize import quantize
-from acceltran_sim.rtl.simulator import (
-    ProgramCall,
-    SimulationResult,
-    simulate_in_turn,
-)
 
 __all__ = ["encoder", "measure_encoder"]
 
@@ -58,6 +51,7 @@ Examples:
 @pruning_options
 @model_options
 @memory_latency_option
+@resident_option
 @set_option
 @rtl_options
 @click.option("--json", "as_json", is_flag=True, help="Figures as JSON, with all commands' times.")
@@ -71,6 +65,7 @@ def encoder(
     layers: int | None,
     order: str,
     memory_latency: int,
+    resident: bool,
     settings: tuple[str, ...],
     seed: int,
     stall: float,
@@ -100,6 +95,7 @@ def encoder(
         memory_latency=memory_latency,
         seed=seed,
         stall=stall,
+        resident=resident,
     )
     content = {
         "model": model,
@@ -123,28 +119,35 @@ def measure_encoder(
     memory_latency: int,
     seed: int,
     stall: float,
+    resident: bool = False,
 ) -> dict[str, Any]:
     """Run an encoder on the Verilog; figures of the whole and of each operation."""
     with stage("Building the program"):
-        program, _ = prepare(config, quantized, job, order=order)
-    run = _simulate(config, program, memory_latency, seed, stall)
+        prepared = prepare(config, quantized, job, order=order, resident=resident)
+    programs, measured = prepared.programs, prepared.measured
+    runs = simulate_programs(
+        config, programs, latency=memory_latency, seed=seed, stall=stall, trace=True
+    )
     with stage("Golden models"):
         golden = encode(
             quantized, quantize(job.hidden, quantized.input_exponent, config.fmt)[0], job.lengths
         )
-        interpreter = Interpreter(config, program.base, program.image)
-        interpreter.run(program.commands)
-    names = operations(program.commands, program.weights)
-    parts = activities(program.commands, names, run.times, interpreter.products)
+        interpreter = Interpreter(config, programs[0].base, programs[0].image)
+        for program in programs:
+            interpreter.run(program.commands)
+    commands = programs[measured].commands
+    before = [command for program in programs[:measured] for command in program.commands]
+    names = operations([*before, *commands], programs[0].weights)[len(before) :]
+    parts = activities(commands, names, runs[measured].times, interpreter.products)
     ideal = sum(ideal_cycles(config, work) for work in interpreter.products)
-    counters = run.counters
+    counters = prepared.counters(runs)
     busy, stalls = lane_cycles(counters)
     cycles = counters["cycles"]
     read, written = counters["dma_read_bytes"], counters["dma_write_bytes"]
-    start = program.output_address - program.base
-    raw = program.output(run.image[start : start + program.output_size])
+    raw = prepared.output(runs)
     return {
         "cycles": cycles,
+        **{name: counters[name] for name in ("load_cycles", "store_cycles") if resident},
         "products_dense": golden.products_dense,
         "products_effectual": golden.products_effectual,
         "multiplier_cycles": counters["multiplier_cycles"],
@@ -160,34 +163,14 @@ def measure_encoder(
     }
 
 
-def _simulate(
-    config: AcceleratorConfig, program: Program, memory_latency: int, seed: int, stall: float
-) -> SimulationResult:
-    with simulator_failures():
-        simulator = ready_simulator(config)
-    commands = program.commands
-    call = ProgramCall(address=program.program_address, commands=len(commands))
-    with simulator_failures(), stage("RTL", len(commands), "commands") as update:
-        (result,) = simulate_in_turn(
-            simulator,
-            [call],
-            image=program.image,
-            base=program.base,
-            latency=memory_latency,
-            seed=seed,
-            stall=stall,
-            progress=lambda done, cycles: update(done, f"{cycles:,} cycles"),
-            trace=True,
-        )
-    check_outcome(result, commands)
-    return result
-
-
 def _table(content: Mapping[str, Any]) -> list[str]:
     heads = ("commands", "start", "end", "cycles", "of ideal")
     ideal = f"ideal {content['ideal_cycles']:,.0f} ({content['efficiency']:.1%})"
-    lines = [
-        f"{content['cycles']:,} cycles, {ideal}",
+    lines = [f"{content['cycles']:,} cycles, {ideal}"]
+    if "load_cycles" in content:
+        loaded = f"loaded in {content['load_cycles']:,} cycles"
+        lines.append(f"buffers {loaded}, stored in {content['store_cycles']:,}")
+    lines += [
         "",
         f"{'operation':<17}" + "".join(f"{head:>10}" for head in heads) + "  lanes",
     ]

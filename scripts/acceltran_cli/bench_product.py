@@ -81,8 +81,8 @@ Examples:
     default="buffers",
     type=Choice("buffers", "dram"),
     metavar="PLACE",
-    help="buffers: A and B are on chip and the result stays there. dram: loads and stores count."
-    " Default: buffers.",
+    help="buffers: A and B are on chip and the result stays there. dram: loads and stores count;"
+    " pieces of B and of the result take turns in the buffers. Default: buffers.",
 )
 @memory_latency_option
 @click.option(
@@ -121,11 +121,10 @@ def product(
         weight_density=weight_density,
         masks=masks,
         order=order,
+        from_dram=operands == "dram",
         seed=seed,
     )
-    figures = measure_product(
-        job, from_dram=operands == "dram", memory_latency=memory_latency, seed=seed
-    )
+    figures = measure_product(job, memory_latency=memory_latency, seed=seed)
     content = {
         "preset": preset_name,
         "multipliers": config.multipliers,
@@ -140,12 +139,10 @@ def product(
         raise InternalError("RTL and golden models differ")
 
 
-def measure_product(
-    job: ProductJob, *, from_dram: bool, memory_latency: int, seed: int
-) -> dict[str, Any]:
+def measure_product(job: ProductJob, *, memory_latency: int, seed: int) -> dict[str, Any]:
     """Run a product on the Verilog; figures of the part that counts."""
     config = job.config
-    built = job.in_dram() if from_dram else job.in_buffers()
+    built = job.build()
     results = _simulate(config, built, memory_latency, seed)
     counters = results[built.measured].counters
     busy, stalls = lane_cycles(counters)
@@ -183,7 +180,7 @@ def _simulate(
             simulator,
             calls,
             image=built.image,
-            base=built.base,
+            base=built.memory.image.base,
             latency=memory_latency,
             seed=seed,
             progress=lambda done, cycles: update(done, f"{cycles:,} cycles"),

@@ -3,28 +3,28 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
 from acceltran.arch.config import AcceleratorConfig
 from acceltran_cli.encoder_run import (
     EncoderRun,
-    check_outcome,
     compare,
-    ready_simulator,
-    simulator_failures,
+    simulate_programs,
 )
 from acceltran_cli.failures import InternalError
 from acceltran_cli.progress import stage
 from acceltran_sim.golden.controlled_encoder import ControlledResult, encode_in_turn
 from acceltran_sim.program.builder import build_in_turn
+from acceltran_sim.program.fill import fill
 from acceltran_sim.program.image import Program
 from acceltran_sim.program.job import Job
 from acceltran_sim.program.products import DEFAULT_ORDER
 from acceltran_sim.program.quantize import quantize
 from acceltran_sim.program.threshold_plan import ThresholdPlan
 from acceltran_sim.program.threshold_table import TABLE_DATA, address_write, table_writes
-from acceltran_sim.rtl.simulator import ProgramCall, SimulationResult, simulate_in_turn
+from acceltran_sim.rtl.simulator import ProgramCall, SimulationResult
 
 __all__ = ["ControlledRun", "SiteSparsity", "run_controlled"]
 
@@ -87,14 +87,21 @@ def run_controlled(
     for b, result in enumerate(results):
         saturated.update(result.result.saturated)
         output[b, : job.lengths[b]] = result.result.raw[0]
+    dense = sum(result.result.products_dense for result in results)
+    effectual = sum(result.result.products_effectual for result in results)
     return ControlledRun(
         run=EncoderRun(
             raw=output,
             exponent=plan.encoder.output_exponent,
             saturated={name: count for name, count in saturated.items() if count},
-            products_dense=sum(result.result.products_dense for result in results),
-            products_effectual=sum(result.result.products_effectual for result in results),
+            products_dense=dense,
+            products_effectual=effectual,
             counters=counters,
+            fill=fill(
+                config,
+                chain.from_iterable(program.commands for program in programs),
+                effectual / dense,
+            ),
         ),
         sparsity={
             site: SiteSparsity(
@@ -128,21 +135,7 @@ def _simulate(
         )
         for n, program in enumerate(programs)
     ]
-    with simulator_failures():
-        simulator = ready_simulator(config)
-        total = sum(call.commands for call in calls)
-        with stage("RTL", total, "commands") as update:
-            runs = simulate_in_turn(
-                simulator,
-                calls,
-                image=programs[0].image,
-                base=programs[0].base,
-                seed=seed,
-                stall=stall,
-                progress=lambda done, cycles: update(done, f"{cycles:,} cycles"),
-            )
-    check_outcome(runs[-1], programs[len(runs) - 1].commands)
-    return runs
+    return simulate_programs(config, programs, calls=calls, seed=seed, stall=stall)
 
 
 def _compare(

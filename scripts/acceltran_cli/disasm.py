@@ -50,7 +50,8 @@ def disasm(
     """Print the program that acceltran run executes for MODEL and X.npz, or that FILE holds.
 
     A line is an opcode and its fields that are not zero; after=semaphore:count is what it waits
-    for, signal=semaphore what it counts once complete.
+    for, with * in all clusters and with r before the rows of a product, signal=semaphore what it
+    counts once complete.
     """
     if binary is not None:
         if model is not None:
@@ -76,5 +77,5 @@ def disasm(
         sparsity=sparsity,
         layers=layers,
     )
-    program, _ = prepare(config, encoder, job, order=order)
+    [program] = prepare(config, encoder, job, order=order).programs
     click.echo(disassemble(program.commands), nl=False)

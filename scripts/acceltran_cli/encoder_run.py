@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,22 +19,29 @@ from acceltran_cli.progress import stage
 from acceltran_sim.errors import InputError
 from acceltran_sim.golden.encoder import EncoderResult, QuantizedEncoder, encode
 from acceltran_sim.program.assembler import format_command
-from acceltran_sim.program.builder import build
+from acceltran_sim.program.builder import build, build_resident
 from acceltran_sim.program.command import Command
+from acceltran_sim.program.fill import Fill, fill
 from acceltran_sim.program.image import Program
 from acceltran_sim.program.job import Job
 from acceltran_sim.program.products import DEFAULT_ORDER
 from acceltran_sim.program.quantize import quantize
 from acceltran_sim.rtl.machine import find_simulator, make_simulator
-from acceltran_sim.rtl.simulator import SimulationError, SimulationResult, simulate
+from acceltran_sim.rtl.simulator import (
+    ProgramCall,
+    SimulationError,
+    SimulationResult,
+    simulate_in_turn,
+)
 
 __all__ = [
     "EncoderRun",
-    "check_outcome",
+    "Prepared",
     "compare",
     "prepare",
     "ready_simulator",
     "run_encoder",
+    "simulate_programs",
     "simulator_failures",
 ]
 
@@ -52,18 +60,63 @@ class EncoderRun:
     products_effectual: int
     counters: Mapping[str, int] | None
     """Counters of the machine; None if only the golden models ran."""
+    fill: Fill
+    """What the shapes of the job leave of the machine."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prepared:
+    """Programs of a run, which one machine executes one after the other."""
+
+    programs: Sequence[Program]
+    """One, or with buffers that stay: what loads, what counts, and what stores."""
+    clipped: int
+    """Values of the input that are clipped."""
+
+    @property
+    def resident(self) -> bool:
+        """Hidden states are in the buffers when the program that counts begins and ends."""
+        return len(self.programs) > 1
+
+    @property
+    def measured(self) -> int:
+        """Number of the program that counts."""
+        return int(self.resident)
+
+    def output(self, results: Sequence[SimulationResult]) -> npt.NDArray[np.int32]:
+        """Raw result [batch, sequence, hidden] that the programs have left in memory."""
+        program = self.programs[-1]
+        start = program.output_address - program.base
+        return program.output(results[-1].image[start : start + program.output_size])
+
+    def counters(self, results: Sequence[SimulationResult]) -> dict[str, int]:
+        """Counters of the program that counts, and cycles of the others."""
+        counters = dict(results[self.measured].counters)
+        if self.resident:
+            counters["load_cycles"] = results[0].counters["cycles"]
+            counters["store_cycles"] = results[-1].counters["cycles"]
+        return counters
 
 
 def prepare(
-    config: AcceleratorConfig, encoder: QuantizedEncoder, job: Job, *, order: str = DEFAULT_ORDER
-) -> tuple[Program, int]:
-    """Build the program of a run; also return how many values of the input are clipped."""
+    config: AcceleratorConfig,
+    encoder: QuantizedEncoder,
+    job: Job,
+    *,
+    order: str = DEFAULT_ORDER,
+    resident: bool = False,
+) -> Prepared:
+    """Build the programs of a run."""
     raw, _ = quantize(job.hidden, encoder.input_exponent, encoder.fmt)
     clipped = sum(
         quantize(hidden[:length], encoder.input_exponent, encoder.fmt)[1]
         for hidden, length in zip(job.hidden, job.lengths, strict=True)
     )
-    return build(config, encoder, raw, job.lengths, order=order), clipped
+    if resident:
+        programs = build_resident(config, encoder, raw, job.lengths, order=order)
+    else:
+        programs = [build(config, encoder, raw, job.lengths, order=order)]
+    return Prepared(programs=programs, clipped=clipped)
 
 
 def run_encoder(
@@ -73,6 +126,7 @@ def run_encoder(
     *,
     backend: str,
     order: str = DEFAULT_ORDER,
+    resident: bool = False,
     seed: int = 0,
     stall: float = 0.0,
 ) -> EncoderRun:
@@ -90,6 +144,8 @@ def run_encoder(
         ``golden`` or ``rtl``.
     order : str
         Tile loops of every product, outermost first.
+    resident : bool
+        Weights, input and output stay in the buffers; what loads and stores them does not count.
     seed, stall
         As of ``simulate``.
 
@@ -103,22 +159,23 @@ def run_encoder(
         If Verilog and golden models differ, or the simulator fails.
     """
     with stage("Building the program"):
-        program, clipped = prepare(config, encoder, job, order=order)
-    counters = None
-    raw = None
+        prepared = prepare(config, encoder, job, order=order, resident=resident)
+    results = None
     if backend == "rtl":
-        raw, counters = _simulate(config, program, seed, stall)
+        results = simulate_programs(config, prepared.programs, seed=seed, stall=stall)
     golden = _golden(encoder, job)
-    if raw is not None:
-        compare(raw, golden.raw)
-    saturated = {"input": clipped} if clipped else {}
+    if results is not None:
+        compare(prepared.output(results), golden.raw)
+    saturated = {"input": prepared.clipped} if prepared.clipped else {}
+    commands = prepared.programs[prepared.measured].commands
     return EncoderRun(
         raw=golden.raw,
         exponent=encoder.output_exponent,
         saturated=saturated | dict(golden.saturated),
         products_dense=golden.products_dense,
         products_effectual=golden.products_effectual,
-        counters=counters,
+        counters=None if results is None else prepared.counters(results),
+        fill=fill(config, commands, golden.products_effectual / golden.products_dense),
     )
 
 
@@ -183,27 +240,36 @@ def check_outcome(result: SimulationResult, commands: Sequence[Command]) -> None
         raise MachineError(result.error_cause, index, text)
 
 
-def _simulate(
-    config: AcceleratorConfig, program: Program, seed: int, stall: float
-) -> tuple[npt.NDArray[np.int32], dict[str, int]]:
-    commands = program.commands
+def simulate_programs(
+    config: AcceleratorConfig,
+    programs: Sequence[Program],
+    *,
+    calls: Sequence[ProgramCall] | None = None,
+    **options: Any,
+) -> list[SimulationResult]:
+    """Run programs one after the other on the Verilog.
+
+    ``calls`` are those of the programs, by default without reads and writes; ``options`` are those
+    of ``simulate_in_turn``. Raises as ``run_encoder``.
+    """
+    if calls is None:
+        calls = [
+            ProgramCall(address=program.program_address, commands=len(program.commands))
+            for program in programs
+        ]
     with simulator_failures():
         simulator = ready_simulator(config)
-        with stage("RTL", len(commands), "commands") as update:
-            result = simulate(
+        with stage("RTL", sum(call.commands for call in calls), "commands") as update:
+            results = simulate_in_turn(
                 simulator,
-                image=program.image,
-                base=program.base,
-                program=program.program_address,
-                commands=len(commands),
-                seed=seed,
-                stall=stall,
+                calls,
+                image=programs[0].image,
+                base=programs[0].base,
                 progress=lambda done, cycles: update(done, f"{cycles:,} cycles"),
+                **options,
             )
-    check_outcome(result, commands)
-    start = program.output_address - program.base
-    raw = program.output(result.image[start : start + program.output_size])
-    return raw, result.counters
+    check_outcome(results[-1], programs[len(results) - 1].commands)
+    return results
 
 
 def compare(

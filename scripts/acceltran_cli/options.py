@@ -178,6 +178,13 @@ model_options = _together(
     ),
 )
 
+resident_option = click.option(
+    "--resident",
+    is_flag=True,
+    help="Weights, input and output stay in the buffers: a first job loads them and a last one"
+    " stores the result, and only the one between them counts.",
+)
+
 pruning_options = _together(
     click.option(
         "--threshold",

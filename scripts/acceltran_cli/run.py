@@ -19,6 +19,7 @@ from acceltran_cli.options import (
     model_options,
     preset_option,
     pruning_options,
+    resident_option,
     rtl_options,
     set_option,
 )
@@ -53,6 +54,7 @@ Examples:
 @pruning_options
 @control_options
 @model_options
+@resident_option
 @set_option
 @rtl_options
 @click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
@@ -70,6 +72,7 @@ def run(
     calibration: str | None,
     layers: int | None,
     order: str,
+    resident: bool,
     settings: tuple[str, ...],
     seed: int,
     stall: float,
@@ -86,12 +89,14 @@ def run(
     check_output(path)
     mode = _mode(sparsity, closed_loop=closed_loop, open_loop=open_loop, curves=curves)
     check_pruning(threshold, sparsity)
+    if resident and mode is not None:
+        raise InputError("--resident must not be given with --closed-loop or --open-loop")
     files: dict[str, Any] = {"fmt": config.fmt, "calibration": calibration, "layers": layers}
     how: dict[str, Any] = {"backend": backend, "order": order, "seed": seed, "stall": stall}
     controlled = plan = None
     if mode is None:
         encoder, job = load_run(model, inputs, threshold=threshold, sparsity=sparsity, **files)
-        result = run_encoder(config, encoder, job, **how)
+        result = run_encoder(config, encoder, job, resident=resident, **how)
     else:
         assert sparsity is not None
         plan, job = load_controlled_run(

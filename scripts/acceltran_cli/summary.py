@@ -1,11 +1,13 @@
 """What a run says about itself, as text and as JSON."""
 
+from dataclasses import asdict
 from typing import Any
 
 from acceltran.arch.commands import ThresholdMode
 from acceltran.arch.config import AcceleratorConfig
 from acceltran_cli.controlled_run import ControlledRun
 from acceltran_cli.encoder_run import EncoderRun
+from acceltran_sim.program.fill import Fill
 from acceltran_sim.program.threshold_plan import ThresholdPlan
 
 __all__ = ["CLOCK_HZ", "control_report", "control_table", "report", "table"]
@@ -24,6 +26,7 @@ def report(config: AcceleratorConfig, run: EncoderRun) -> dict[str, Any]:
         "products_effectual": effectual,
         "products_skipped": 1 - effectual / dense,
         "saturated": dict(run.saturated),
+        "fill": asdict(run.fill) | {"clusters": config.array.clusters, "ports": config.tile_ports},
     }
     if run.counters is not None:
         cycles = run.counters["cycles"]
@@ -54,15 +57,31 @@ def table(config: AcceleratorConfig, run: EncoderRun) -> list[str]:
         ]
     counts = f"{run.products_dense:,} dense, {run.products_effectual:,} effectual"
     rows.append(("products", f"{counts}, {content['products_skipped']:.1%} skipped"))
+    rows += _fill_rows(config, run.fill)
     if run.counters is not None:
         read, written = run.counters["dma_read_bytes"], run.counters["dma_write_bytes"]
         rows.append(("DRAM", f"{read:,} bytes read, {written:,} bytes written"))
+        if "load_cycles" in run.counters:
+            load, store = run.counters["load_cycles"], run.counters["store_cycles"]
+            rows.append(("buffers", f"loaded in {load:,} cycles, stored in {store:,}"))
     if run.saturated:
         clipped = ", ".join(f"{name} {count:,}" for name, count in run.saturated.items())
         rows.append(("saturated", clipped))
     if run.counters is not None:
         rows.append(("check", "RTL = golden, bit for bit"))
     return [f"{name:<12} {text}" for name, text in rows]
+
+
+def _fill_rows(config: AcceleratorConfig, fill: Fill) -> list[tuple[str, str]]:
+    """What the shapes of the job leave of the machine."""
+    rows = "1 row" if fill.rows_per_cluster == 1 else f"{fill.rows_per_cluster} rows"
+    tiles = f"tiles take {fill.tile_vectors:.2f} of {config.tile_ports} vectors per cycle and PE"
+    filled = f"{fill.multipliers:.1%} of the multipliers at most"
+    clusters = config.array.clusters
+    if clusters > 1:
+        filled += f"; {fill.clusters_with_rows} of {clusters} clusters have rows"
+        rows += " of a cluster"
+    return [("shapes", f"{rows}; {tiles}"), ("bound", filled)]
 
 
 def control_report(plan: ThresholdPlan, controlled: ControlledRun) -> dict[str, Any]:

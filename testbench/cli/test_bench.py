@@ -91,6 +91,7 @@ def test_product_as_text(acceltran):
         ({"--masks": "square"}, "--masks must be one of iid, clustered, not square"),
         ({"--operands": "disk"}, "--operands must be one of buffers, dram, not disk"),
         ({"--memory-latency": 0}, "--memory-latency must be from 1 to 10000, not 0"),
+        ({"--preset": "edge"}, "A single product is measured on machines of 1 cluster, not 16"),
         ({"--order": "bijj"}, "Loop order must be a permutation of bijk, not 'bijj'"),
         (
             {"--inner": 1025},
@@ -113,9 +114,9 @@ def test_product_as_text(acceltran):
     ],
 )
 def test_refusals(acceltran, options, message):
-    shape = {"--rows": 8, "--inner": 32, "--columns": 16, "--density": 0.5}
+    shape = {"--preset": "tiny", "--rows": 8, "--inner": 32, "--columns": 16, "--density": 0.5}
     words = [word for option in (shape | options).items() for word in option]
-    answer = acceltran("bench", "product", "--preset", "tiny", *words)
+    answer = acceltran("bench", "product", *words)
     assert (answer.code, answer.stdout, answer.stderr) == (2, "", f"Error: {message}\n")
 
 
@@ -123,6 +124,16 @@ def test_unknown_bench(acceltran):
     answer = acceltran("bench", "everything")
     message = "Error: Command must be one of encoder, product, not everything\n"
     assert (answer.code, answer.stderr) == (2, message)
+
+
+def test_resident_encoder(acceltran, model, inputs):
+    arguments = ("bench", "encoder", model, "--preset", "tiny", "--inputs", inputs)
+    answer = acceltran(*arguments, "--resident", "--json")
+    assert (answer.code, answer.stderr) == (0, "")
+    figures = json.loads(answer.stdout)
+    assert figures["bits_equal"] is True and figures["load_cycles"] > figures["store_cycles"] > 0
+    assert list(figures["operations"]) == [n for n in OPERATIONS if n not in ("load", "store")]
+    assert figures["busy"] + sum(figures["stalls"].values()) == LANES * figures["cycles"]
 
 
 def test_encoder(acceltran, model, inputs):

@@ -81,6 +81,10 @@ def refused(answer):
         (("-o", "/dev/null"), "Output /dev/null must be a regular file"),
         (("-o", LONG), f"Output {LONG} must be writable: File name too long"),
         (("-o", "/none/y.npz"), "Output /none/y.npz must be writable: /none is not a folder"),
+        (
+            ("--resident", "--sparsity", "0.5", "--closed-loop"),
+            "--resident must not be given with --closed-loop or --open-loop",
+        ),
         (("--set", "limits.sequence=4096"), "limits.sequence must be from 16 to 1024, not 4096"),
     ],
 )

@@ -49,6 +49,22 @@ def test_equals_golden(acceltran, arguments, rtl, options):
     assert counters["dma_write_bytes"] == 13 * 2 * 40
 
 
+def test_resident(acceltran, arguments, rtl):
+    acceltran(*arguments)
+    expected = arrays(arguments[-1])
+    answer = acceltran(*rtl, "--resident", "--json")
+    assert (answer.code, answer.stderr) == (0, "")
+    summary, result = json.loads(answer.stdout), arrays(rtl[-1])
+    assert (result["raw"] == expected["raw"]).all()
+    counters = summary["counters"]
+    assert result["counter_cycles"] == counters["cycles"] == summary["cycles"]
+    for name in ("load_cycles", "store_cycles"):
+        assert result[f"counter_{name}"] == counters[name] > 0
+    # Nothing but commands is read, and nothing is written.
+    assert counters["dma_read_bytes"] % 128 == 0 and counters["dma_write_bytes"] == 0
+    assert counters["products_effectual"] == summary["products_effectual"]
+
+
 def test_machine_error(acceltran, rtl, monkeypatch):
     def spoil(*args, **options):
         program = build(*args, **options)
@@ -75,6 +91,8 @@ def test_classify(acceltran, rtl):
         "cycles",
         "multipliers",
         "products",
+        "shapes",
+        "bound",
         "DRAM",
         "check",
     ]

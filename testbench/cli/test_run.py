@@ -84,9 +84,15 @@ def test_summary(acceltran, arguments, model, inputs):
         "2 x 9 x 32, 2 layers, golden, tiny, 4.16\n"
         f"products     {dense:,} dense, {expected.products_effectual:,} effectual,"
         f" {skipped:.1%} skipped\n"
+        "shapes       13 rows; tiles take 0.45 of 1 vectors per cycle and PE\n"
+        "bound        72.7% of the multipliers at most\n"
         f"output       {arguments[-1]}\n"
     )
     content = json.loads(acceltran(*arguments, "--sparsity", 0.5, "--json").stdout)
+    assert content.pop("fill").keys() == {
+        *("rows_per_cluster", "clusters_with_rows", "tile_vectors", "multipliers"),
+        *("clusters", "ports"),
+    }
     assert content == {
         "model": str(model),
         "preset": "tiny",

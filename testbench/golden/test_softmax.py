@@ -5,7 +5,10 @@ import pytest
 
 from acceltran.arch.fixed_point import FixedPoint
 from acceltran.arch.softmax_format import SoftmaxFormat, softmax_constant
-from acceltran_sim.golden.softmax import softmax
+from acceltran_sim.golden.dynatran import prune
+from acceltran_sim.golden.function_unit import evaluate
+from acceltran_sim.golden.pruning_boundary import pruning_boundary
+from acceltran_sim.golden.softmax import probability, softmax
 
 FORMATS = [FixedPoint(int_bits=4, frac_bits=bits) for bits in (8, 12, 16)]
 Q4_16 = FORMATS[2]
@@ -115,6 +118,36 @@ def test_masked_keys_do_not_matter():
     )
     assert (first == second).all()
     assert (first[np.arange(32) >= keys[:, np.newaxis]] == 0).all()
+
+
+@pytest.mark.parametrize(("int_bits", "frac_bits"), [(1, 8), (4, 8), (4, 12), (4, 16)])
+def test_boundary_of_pruning(int_bits, frac_bits):
+    """What is at or above the boundary is what is kept, for every threshold and logarithm.
+
+    Powers grow within an octave and stay in it, so probabilities grow with their logarithms, and
+    it is enough to look near each boundary. The small formats are compared one by one as well.
+    """
+    fmt = FixedPoint(int_bits=int_bits, frac_bits=frac_bits)
+    formats = SoftmaxFormat.of(fmt)
+    octave = np.arange(1 << formats.logit_frac_bits, dtype=np.int64)
+    powers = evaluate(formats.exp2, octave)
+    assert (np.diff(powers) >= 0).all()
+    assert len(octave) <= powers[0] and powers[-1] < 2 * len(octave)
+
+    thresholds = np.arange(1 << fmt.width if frac_bits == 8 else 2 << frac_bits, dtype=np.int64)
+    boundary = pruning_boundary(thresholds, fmt=fmt)
+    highest = formats.highest_probability
+    least = np.maximum(thresholds, 1)[: highest + 1]
+    reached = boundary[: highest + 1]
+    assert (boundary[highest + 1 :] == formats.no_survivor).all()
+    for distance in range(3):
+        assert (probability(reached + distance, fmt=fmt) >= least).all()
+        assert (probability(reached - 1 - distance, fmt=fmt) < least).all()
+    if frac_bits == 8:
+        u = np.arange(-(frac_bits + 3) * len(octave), len(octave), dtype=np.int64)
+        p = probability(u, fmt=fmt)
+        for threshold in range(highest + 3):
+            assert ((u >= boundary[threshold]) == prune(p, threshold)[1]).all()
 
 
 @pytest.mark.parametrize("fmt", FORMATS, ids=lambda fmt: f"q4.{fmt.frac_bits}")

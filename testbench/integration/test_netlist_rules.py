@@ -4,6 +4,7 @@
 import pytest
 
 from acceltran.arch.fixed_point import FixedPoint
+from acceltran.compute.pruning_boundary import PruningBoundary
 from acceltran.control.kept_counter import KeptCounter
 from acceltran.control.kept_totals import KeptTotals
 from acceltran.control.lane_accounts import LaneAccounts
@@ -44,6 +45,7 @@ endmodule
 MORE_UNITS = {
     "kept_counter": lambda: KeptCounter(most=16, width=28),
     "lane_accounts": lambda: LaneAccounts(lanes=4, streams=2, pes=2),
+    "pruning_boundary": lambda: PruningBoundary(fmt=FixedPoint(int_bits=4, frac_bits=8)),
     "ram": lambda: Ram(width=20, depth=100),
     "kept_totals": lambda: KeptTotals(most=(32, 16)),
     "localizer": lambda: Localizer(threshold_width=20, clusters=4),

@@ -184,7 +184,10 @@ def follow(checker, commands, config):
         if command.opcode == Opcode.THRESHOLD:
             checker.set_threshold(command["index"])
         for access in footprint(command, config):
-            (checker.write if access.write else checker.read)(access.buffer, access.vectors)
+            if access.write:
+                checker.write(access.buffer, access.vectors)
+            else:
+                checker.read(access.buffer, access.vectors, early=access.early)
         if command.opcode in (Opcode.MATMUL, Opcode.SOFTMAX, Opcode.LAYERNORM):
             checker.use_threshold(command["threshold"])
 

@@ -12,8 +12,10 @@ from acceltran_sim.errors import InputError
 from acceltran_sim.golden.localizer import Localizer
 from acceltran_sim.models.classifier import BERT_TINY_SST2
 from acceltran_sim.models.encoder_model import load_model
+from acceltran_sim.program import parts
 from acceltran_sim.program.builder import build
 from acceltran_sim.program.command import Command
+from acceltran_sim.program.fill import fill
 from acceltran_sim.program.image import Program
 from acceltran_sim.program.interpreter import Interpreter, ProgramError
 from acceltran_sim.program.job import Job
@@ -127,18 +129,19 @@ def program():
     return run(TWO, [24], layers=2)
 
 
-def test_clusters_wait_for_each_other_only_where_they_share(program):
-    """For each wait for all clusters, one for the own cluster is not enough."""
-    commands = list(program.commands)
-    everywhere = 0
-    for n, command in enumerate(commands):
-        for slot in range(WAITS):
-            if command[f"wait{slot}_everywhere"]:
-                everywhere += 1
-                fields = {**command.fields, f"wait{slot}_everywhere": 0}
-                with pytest.raises(ProgramError, match=r"is (written|read) in all clusters by"):
+@pytest.mark.parametrize("field,value", [("everywhere", 0), ("rows", 1)])
+def test_waits_are_as_weak_as_they_may_be(program, field, value):
+    """Neither may a wait for all clusters be for its own, nor one for tiles be for rows only."""
+    changed = 0
+    for n, command in enumerate(program.commands):
+        for slot, wait in enumerate(command.waits):
+            weaker = wait.everywhere if field == "everywhere" else not wait.rows
+            if weaker and (field == "everywhere" or command.opcode == Opcode.MATMUL):
+                changed += 1
+                fields = {**command.fields, f"wait{slot}_{field}": value}
+                with pytest.raises(ProgramError, match=r"must wait before it can (read|write)"):
                     rerun(program, n, Command(opcode=command.opcode, fields=fields))
-    assert 3 <= everywhere <= 6
+    assert changed > 3
 
 
 @pytest.mark.parametrize(
@@ -192,11 +195,11 @@ def test_spans(clusters, batch, expected):
 
 
 def test_shares():
-    parts = rounds_of(4, 1, [5, 2, 7])
-    assert [part.lengths for part in parts] == [(5, 2), (7,)]
-    assert (parts[0].rows, parts[0].keys, parts[0].key_rows) == (3, 5, 6)
-    assert list(parts[0].shares()) == [(0, 0, 0, 3), (2, 1, 0, 2), (1, 0, 3, 2)]
-    assert list(parts[1].shares()) == [(0, 0, 0, 4), (1, 0, 4, 3)]
+    rounds = rounds_of(4, 1, [5, 2, 7])
+    assert [part.lengths for part in rounds] == [(5, 2), (7,)]
+    assert (rounds[0].rows, rounds[0].keys, rounds[0].key_rows) == (3, 5, 6)
+    assert list(rounds[0].shares()) == [(0, 0, 0, 3), (2, 1, 0, 2), (1, 0, 3, 2)]
+    assert list(rounds[1].shares()) == [(0, 0, 0, 4), (1, 0, 4, 3)]
 
 
 def test_localizer():
@@ -213,3 +216,33 @@ def test_localizer():
     assert cluster.b_rows({"b_rows": 24}) == 24 and cluster.softmax_keys({"keys": 30}) == 30
     assert cluster.c_offset({"share": 1, "share_stride": 8}) == 16
     assert cluster.c_offset({"share_stride": 8}) == 0
+
+
+def test_fill():
+    """Thirty rows for four streams of two clusters, and tiles of two passes."""
+    fields = {"order1": 1, "order2": 2, "order3": 3, "batches": 1, "row_tile": 16, "inner_tile": 2}
+    sequence = Command(opcode=Opcode.SEQUENCE, fields={"span": 1, "rows": 16, "length": 30})
+    product = Command(
+        opcode=Opcode.MATMUL,
+        fields=fields | {"columns": 4, "inner_vectors": 4, "rows": 16, "own_rows": 1, "streams": 4},
+    )
+    dense = fill(TWO, [sequence, product], 1.0)
+    assert (dense.rows_per_cluster, dense.clusters_with_rows) == (16, 2)
+    # 2 passes of 4 rows a stream and 64 scalars each; a vector for each scalar of a pass.
+    assert dense.tile_vectors == 128 / 512
+    assert dense.multipliers == 30 * 4 * 64 / (512 * 16)
+    # Tiles take as long as before, of which a port brings one vector per cycle.
+    assert fill(TWO, [sequence, product], 0.125).multipliers == 30 * 4 * 8 / (128 * 16)
+    assert fill(TWO, [], 1.0).multipliers == 0
+
+
+def test_parts_of_rows_share_tiles(monkeypatch):
+    """Parts of a product of a single tile load it once."""
+    names = ("key", "value", "query", "attention_output", "intermediate", "attention_norm")
+    monkeypatch.setattr(parts, "MOST_PARTS_OF_CLUSTERS", dict.fromkeys(names, 2))
+    program = run(TWO, [64], layers=2)
+    products = [c for c in program.commands if c.opcode == Opcode.MATMUL]
+    assert sum(c["reuse_tile"] for c in products) == sum(c["keep_tile"] for c in products) >= 10
+    n, kept = next((n, c) for n, c in enumerate(program.commands) if c["keep_tile"])
+    with pytest.raises(ProgramError, match="must reuse a tile if the one before has kept it"):
+        rerun(program, n, Command(opcode=kept.opcode, fields={**kept.fields, "keep_tile": 0}))

@@ -4,6 +4,7 @@
 import cocotb
 import numpy as np
 import pytest
+from cocotb.triggers import ClockCycles
 from cocotb.utils import get_sim_time
 
 from acceltran.arch.fixed_point import FixedPoint
@@ -11,8 +12,10 @@ from acceltran.arch.softmax_format import softmax_constant
 from acceltran.compute.log_sum import LogSum
 from acceltran.compute.logit_pipeline import LogitPipeline
 from acceltran.compute.probability_pipeline import ProbabilityPipeline
+from acceltran.compute.pruning_boundary import PruningBoundary
 from acceltran.compute.softmax import Softmax
 from acceltran_sim.golden.dynatran import prune
+from acceltran_sim.golden.pruning_boundary import pruning_boundary
 from acceltran_sim.golden.softmax import softmax
 from testbench.harness.simulate import parameters, simulate, start
 from testbench.harness.streams import StreamSink, StreamSource
@@ -69,6 +72,11 @@ def test_log_sum_rejects_sequence():
         LogSum(fmt=Q4_16, width=4, sequence=0)
 
 
+def test_boundary_is_found_before_it_is_needed():
+    """A boundary that is searched when a command is taken, before any of its vectors."""
+    assert PruningBoundary.LATENCY <= Softmax.BOUNDARY_NEEDED
+
+
 # What follows runs inside the simulator, once for each parametrisation of test_softmax.
 
 
@@ -78,11 +86,17 @@ def unit_under_test():
     return Softmax(fmt=fmt, tile=p["tile"], width=p["width"], sequence=p["sequence"])
 
 
-async def check(dut, scores, *, keys, d_head=64, coarser=0, threshold=0, paces=(1.0, 1.0)):
+def boundary_of(threshold):
+    return int(pruning_boundary(np.array(threshold), fmt=unit_under_test().fmt))
+
+
+async def check(
+    dut, scores, *, keys, d_head=64, coarser=0, threshold=0, paces=(1.0, 1.0), row_ends=None
+):
     """Stream rows of scores through and compare with the model.
 
-    The scale of the scores has ``coarser`` fraction bits less than the format. Returns the number
-    of cycles from the first offer to the last result.
+    The scale of the scores has ``coarser`` fraction bits less than the format. ``row_ends`` gets
+    the cycle of each row's last result.
     """
     unit = unit_under_test()
     fmt, tile = unit.fmt, unit.tile
@@ -90,7 +104,7 @@ async def check(dut, scores, *, keys, d_head=64, coarser=0, threshold=0, paces=(
     dut.constant.value = constant
     dut.shift.value = shift
     dut.keys.value = keys
-    dut.threshold.value = threshold
+    dut.boundary.value = boundary_of(threshold)
     dut.blocks.value = scores.shape[1] // tile
     source = StreamSource(dut, "i", pace=paces[0])
     sink = StreamSink(dut, "o", pace=paces[1])
@@ -105,16 +119,15 @@ async def check(dut, scores, *, keys, d_head=64, coarser=0, threshold=0, paces=(
     driver = cocotb.start_soon(drive())
     p = softmax(scores, fmt=fmt, constant=constant, shift=shift, keys=keys)
     values, keep = (x.reshape(-1, tile) for x in prune(p, threshold))
-    begin = get_sim_time("ns")
-    for expected, kept in zip(values, keep, strict=True):
+    for count, (expected, kept) in enumerate(zip(values, keep, strict=True), start=1):
         raw = await sink.get()
         np.testing.assert_array_equal(unpack(raw, fmt.width, tile), expected)
         assert raw >> (fmt.width * tile) == pack(kept.astype(np.int64), 1)
-    cycles = (get_sim_time("ns") - begin) / 10
+        if row_ends is not None and count % (scores.shape[1] // tile) == 0:
+            row_ends.append(get_sim_time("ns") / 10)
     await driver
     await dut.clk.rising_edge
     assert not dut.busy.value
-    return cycles
 
 
 @cocotb.test()
@@ -186,7 +199,7 @@ async def any_constant_and_shift(dut, shift, highest):
     scores[0, 1] = fmt.lowest + 1
     scores[1, ::2] = fmt.highest
     dut.constant.value, dut.shift.value = constant, shift
-    dut.keys.value, dut.threshold.value, dut.blocks.value = tile, 0, 1
+    dut.keys.value, dut.boundary.value, dut.blocks.value = tile, boundary_of(0), 1
     source, sink = StreamSource(dut, "i"), StreamSink(dut, "o")
     await start(dut)
     await dut.clk.rising_edge
@@ -198,35 +211,59 @@ async def any_constant_and_shift(dut, shift, highest):
 
 
 @cocotb.test()
-async def rows_overlap(dut):
-    """A stream of long rows takes hardly more cycles than one pass over them."""
+@cocotb.parametrize(density=[1.0, 0.5, 0.1])
+async def rows_overlap(dut, density):
+    """A stream of long rows takes one pass for each, whatever part of them is pruned."""
     unit = unit_under_test()
     rng = np.random.default_rng(cocotb.RANDOM_SEED)
     rows, blocks = 12, unit.sequence // unit.tile
+    one_pass = unit.sequence // unit.width
     scores = rng.integers(-100, 100, (rows, unit.sequence))
-    cycles = await check(dut, scores, keys=unit.sequence)
-    one_pass = rows * unit.sequence // unit.width
-    if unit.sequence // unit.width >= 32:
-        assert cycles <= 1.1 * one_pass + 2 * unit.latency(blocks)
+    constant, shift = softmax_constant(64, unit.fmt.frac_bits, unit.fmt)
+    p = softmax(scores, fmt=unit.fmt, constant=constant, shift=shift, keys=unit.sequence)
+    ends = []
+    await check(
+        dut,
+        scores,
+        keys=unit.sequence,
+        threshold=int(np.quantile(p, 1 - density)),
+        row_ends=ends,
+    )
+    if one_pass >= unit.latency(blocks) - one_pass:
+        assert np.diff(ends)[unit.ROWS :].tolist() == [one_pass] * (rows - 1 - unit.ROWS)
 
 
 @cocotb.test()
-@cocotb.parametrize(full=[False, True])
-async def has_the_documented_latency(dut, full):
-    """A row alone is offered latency(blocks) edges after its last vector was taken."""
+@cocotb.parametrize(full=[False, True], keeps=[False, True])
+async def has_the_documented_latency(dut, full, keeps):
+    """A row alone is offered latency(blocks) edges after its last vector was taken.
+
+    It is so even if the boundary comes as late as it may.
+    """
     unit = unit_under_test()
     blocks = unit.sequence // unit.tile if full else 1
     dut.constant.value, dut.shift.value = softmax_constant(64, unit.fmt.frac_bits, unit.fmt)
-    dut.keys.value, dut.threshold.value, dut.blocks.value = unit.sequence, 0, blocks
+    dut.keys.value, dut.blocks.value = unit.sequence, blocks
+    threshold = 0 if keeps else (2 << unit.fmt.frac_bits) - 1
+    dut.boundary.value = boundary_of((2 << unit.fmt.frac_bits) - 1 if keeps else 0)
     dut.o__ready.value = 0
     source = StreamSource(dut, "i")
     await start(dut)
     await dut.clk.rising_edge
-    for _ in range(blocks):
+
+    async def set_boundary():
+        await ClockCycles(dut.clk, unit.BOUNDARY_NEEDED)
+        dut.boundary.value = boundary_of(threshold)
+
+    for block in range(blocks):
         await source.put(0)
+        if block == 0:
+            cocotb.start_soon(set_boundary())
     for _ in range(unit.latency(blocks) - 1):
         await dut.clk.rising_edge
         assert not dut.o__valid.value
         assert dut.busy.value
     await dut.clk.rising_edge
     assert dut.o__valid.value
+    keep = dut.o__payload.value.to_unsigned() >> unit.fmt.width * unit.tile
+    assert keep == ((1 << unit.tile) - 1 if keeps else 0)

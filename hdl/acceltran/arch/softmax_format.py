@@ -6,12 +6,23 @@ from dataclasses import dataclass
 from acceltran.arch.fixed_point import FixedPoint
 from acceltran.arch.function_tables import FunctionTable, load_table
 
-__all__ = ["CONSTANT_WIDTH", "SHIFT_WIDTH", "SoftmaxFormat", "softmax_constant"]
+__all__ = [
+    "CONSTANT_WIDTH",
+    "SEARCH_BELOW",
+    "SEARCH_STEPS",
+    "SHIFT_WIDTH",
+    "SoftmaxFormat",
+    "softmax_constant",
+]
 
 CONSTANT_WIDTH = 21
 """Bits of the constant that turns a score into a logit to base 2 (unsigned)."""
 SHIFT_WIDTH = 6
 """Bits of the right shift of their product (unsigned)."""
+SEARCH_BELOW = 2
+"""The ``exp2`` table reaches a level at no less than what ``log2`` tells of it, less this, ..."""
+SEARCH_STEPS = 3
+"""... and at most so many LSB above that; for the levels of all pruning thresholds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +71,16 @@ class SoftmaxFormat:
     def highest_probability(self) -> int:
         """Raw probability that stands for 1: the nearest that the format holds."""
         return min(1 << self.fmt.frac_bits, self.fmt.highest)
+
+    @property
+    def boundary_width(self) -> int:
+        """Bits of a boundary of pruning (signed): ``-frac_bits - 1`` to 1."""
+        return self.logit_frac_bits + self.fmt.frac_bits.bit_length() + 1
+
+    @property
+    def no_survivor(self) -> int:
+        """Boundary of pruning that prunes all: 1, which no logarithm of a probability reaches."""
+        return 1 << self.logit_frac_bits
 
     def sum_width(self, sequence: int) -> int:
         """Bits of the sum of powers of a row of ``sequence`` keys (unsigned)."""

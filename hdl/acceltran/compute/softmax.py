@@ -1,6 +1,6 @@
 """Softmax of whole rows, pruned."""
 
-from amaranth import Array, Cat, Module, Mux, Signal, Value, signed, unsigned
+from amaranth import Array, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
@@ -36,13 +36,14 @@ class Softmax(SharedComponent):
     A row is ``blocks`` vectors of scores, and becomes as many vectors of probabilities with
     ``fmt.frac_bits`` fraction bits: that of key ``k`` is
     ``exp(score[k] * scale) / sum(exp(score[:keys] * scale))`` for ``k < keys`` and 0 beyond; 1 is
-    ``2 ** fmt.frac_bits`` or the highest number of ``fmt``. Those below ``threshold`` are pruned.
+    ``2 ** fmt.frac_bits`` or the highest number of ``fmt``. Those below a threshold are pruned.
     The sum is exact, so the order of keys does not matter. The greatest error is 0.63 LSB.
 
     Each row passes three times, ``width`` values per cycle: for its maximum, for the sum of powers,
     for the probabilities. Up to ``ROWS`` rows are in work, in different passes at the same time, so
     that a long row takes ``blocks * tile / width`` cycles. A row alone in the unit is first offered
-    ``latency(blocks)`` cycles after its last vector was taken.
+    ``latency(blocks)`` cycles after its last vector was taken. Pruning changes none of these: the
+    third pass compares every logit with ``boundary``, and only survivors go on to become powers.
 
     Golden model: ``acceltran_sim.golden.softmax.softmax``, then ``golden.dynatran.prune``.
 
@@ -64,11 +65,13 @@ class Softmax(SharedComponent):
         Result of ``acceltran.arch.softmax_format.softmax_constant``.
     keys : ``In(range(sequence + 1))``
         Valid keys of each row.
-    threshold : ``In(unsigned(fmt.width))``
-        Pruning threshold, in units of one LSB.
     blocks : ``In(range(sequence // tile + 1))``
-        Vectors of a row; at least 1. This and the four above are set at least one cycle before the
+        Vectors of a row; at least 1. This and the three above are set at least one cycle before the
         first vector of a row is offered, and are static while ``busy``.
+    boundary : ``In(signed(boundary_width))``
+        Boundary of the pruning threshold (``PruningBoundary``). It is static from
+        ``BOUNDARY_NEEDED`` cycles after the first vector of the first row was taken, while
+        ``busy``.
     i : ``In(stream.Signature(Scores(fmt, tile)))``
         Rows of scores.
     o : ``Out(stream.Signature(Vector(fmt, tile)))``
@@ -78,12 +81,13 @@ class Softmax(SharedComponent):
     """
 
     ROWS = 4
+    BOUNDARY_NEEDED = LogitPipeline.maximum_latency(1) + LogSum.latency(1) + 2 * RowBuffer.LATENCY
 
     constant: Signal
     shift: Signal
     keys: Signal
-    threshold: Signal
     blocks: Signal
+    boundary: Signal
     i: stream.Interface
     o: stream.Interface
     busy: Signal
@@ -103,8 +107,8 @@ class Softmax(SharedComponent):
             "constant": In(CONSTANT_WIDTH),
             "shift": In(SHIFT_WIDTH),
             "keys": In(range(sequence + 1)),
-            "threshold": In(unsigned(fmt.width)),
             "blocks": In(range(sequence // tile + 1)),
+            "boundary": In(signed(SoftmaxFormat.of(fmt).boundary_width)),
             "i": In(stream.Signature(Scores(fmt, tile))),
             "o": Out(stream.Signature(Vector(fmt, tile))),
             "busy": Out(1),
@@ -164,17 +168,19 @@ class Softmax(SharedComponent):
                 summed_row.eq(summed_row + 1),
             ]
 
-        # Third pass: probabilities.
+        # Third pass: probabilities of what is kept.
         advance = Signal()
         m.d.comb += [
             rows.advance[1].eq(advance),
             output.advance.eq(advance),
-            output.threshold.eq(self.threshold),
             output.keys.eq(rows.words_out[1].keys),
             output.logits.eq(rows.words_out[1].values),
         ]
         with m.If(advance):
-            m.d.sync += output.log_sum.eq(log_sum[rows.next_row[1]])
+            m.d.sync += [
+                output.log_sum.eq(log_sum[rows.next_row[1]]),
+                output.least.eq(log_sum[rows.next_row[1]] + self.boundary),
+            ]
         under_way = self._add_join(m, output, rows.words_out[1].valid, advance)
         m.d.comb += self.busy.eq(rows.in_use | under_way)
         return m

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from acceltran.arch.commands import Opcode
 from acceltran.arch.fixed_point import FixedPoint
+from acceltran.compute.pruning_boundary import PruningBoundary
 from acceltran.compute.softmax import Scores, Softmax
 from acceltran.control.command_layout import command_layout
 from acceltran.library import SharedComponent
@@ -35,6 +36,9 @@ class SoftmaxEngine(SharedComponent):
 
     Rows are dealt to ``units`` softmax units in turn, and their results collected in the same
     order. A row is read whole before any of it is written, so the target may be the source.
+
+    One ``PruningBoundary`` serves all units: it finds the boundary of a command's threshold while
+    the first row is read.
 
     Throughput is that of all units together, at most one vector per cycle: several units have
     queues of a row at both ends, so that one takes a row while another gets the next.
@@ -114,6 +118,13 @@ class SoftmaxEngine(SharedComponent):
             source.o.ready.eq(reader.addresses.ready),
         ]
 
+        # Begun here, the search ends within ``Softmax.BOUNDARY_NEEDED`` cycles.
+        m.submodules.boundary = boundary = PruningBoundary(fmt=self.fmt)
+        m.d.comb += [
+            boundary.start.eq(taken),
+            boundary.threshold.eq(self.i.payload.threshold),
+        ]
+
         sources, results = [], []  # streams into and out of the units
         for index in range(self.units):
             unit = Softmax(fmt=self.fmt, tile=self.tile, width=self.width, sequence=self.sequence)
@@ -123,7 +134,7 @@ class SoftmaxEngine(SharedComponent):
                 unit.shift.eq(command.body.shift),
                 unit.keys.eq(command.body.keys),
                 unit.blocks.eq(command.body.blocks),
-                unit.threshold.eq(command.threshold),
+                unit.boundary.eq(boundary.boundary),
             ]
             if self.units == 1:
                 sources.append(unit.i)

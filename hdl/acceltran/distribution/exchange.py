@@ -37,8 +37,8 @@ class Exchange(SharedComponent):
     Members
     -------
     span : ``In(range(ceil_log2(clusters) + 1))``
-        Changes only while nothing is under way; nothing is offered in the ``settling`` cycles that
-        begin with a change.
+        Changes only while nothing is under way; nothing is offered in the ``settling(clusters)``
+        cycles that begin with a change, or follow a reset.
     sends : ``In(stream.Signature(BufferWrite(fmt, tile))).array(clusters)``
     receives : ``Out(BusWrite(fmt, tile)).array(clusters)``
         Cannot be held back.
@@ -74,7 +74,7 @@ class Exchange(SharedComponent):
 
     def elaborate(self, platform):
         m = Module()
-        sent = [BusWrite(self.fmt, self.tile).create() for _ in self.sends]
+        sent: list[Any] = [BusWrite(self.fmt, self.tile).create() for _ in self.sends]
         for number, (write, send) in enumerate(zip(sent, self.sends, strict=True)):
             taken = Signal(name=f"taken{number}")
             m.d.comb += [
@@ -88,7 +88,7 @@ class Exchange(SharedComponent):
             return m
 
         self._take_turns(m)
-        upward: list[Any] = sent
+        upward = sent
         downward: list[Any] = [wiring.flipped(receive) for receive in self.receives]
         for level, size in enumerate(level_sizes(self.clusters)[1:]):
             smallest = FAN_OUT_BITS * level  # span that the nodes turn round as single branches

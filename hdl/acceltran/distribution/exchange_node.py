@@ -35,7 +35,7 @@ class BusWrite(wiring.Signature):
 
 
 class ExchangeNode(SharedComponent):
-    """Pass writes up, and down those of the own group: of this node, or of its parent.
+    """Pass writes of larger groups up, and down those of the own group: turned here, or above.
 
     Latency is ``LATENCY`` cycle(s) up, down, and from branch to branch.
 
@@ -98,7 +98,8 @@ class ExchangeNode(SharedComponent):
             pairs.append(pair)
         everyone = Signal(width)
         m.d.comb += everyone.eq(reduce(or_, pairs))
-        m.d.sync += bits(self.to_parent).eq(everyone)
+        # Nothing of smaller groups is left on its way when groups become larger.
+        m.d.sync += bits(self.to_parent).eq(Mux(self.turn.all(), everyone, 0))
 
         # What is not common to all branches is chosen first.
         common = Signal(width)

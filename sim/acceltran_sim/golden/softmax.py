@@ -7,7 +7,7 @@ from acceltran.arch.fixed_point import FixedPoint
 from acceltran.arch.softmax_format import SoftmaxFormat
 from acceltran_sim.golden.function_unit import evaluate
 
-__all__ = ["softmax"]
+__all__ = ["probability", "softmax"]
 
 
 def softmax(
@@ -59,10 +59,23 @@ def softmax(
     mantissa = ((total << frac_bits) >> top_bit) - one
     log_sum = ((top_bit + maximum - sum_frac_bits) << frac_bits) + evaluate(formats.log2, mantissa)
 
-    relative = logits - log_sum
-    # A key's own power is part of the sum, so `relative` exceeds 0 by no more than the tables err.
-    places = np.clip(frac_bits - fmt.frac_bits - (relative >> frac_bits), 1, 62)
-    power = evaluate(formats.exp2, relative & (one - 1))
-    probabilities = ((power >> (places - 1)) + 1) >> 1
-    probabilities = np.minimum(probabilities, formats.highest_probability)
+    # A key's own power is part of the sum, so this exceeds 0 by no more than the tables err.
+    probabilities = probability(logits - log_sum, fmt=fmt)
     return np.where(valid & ~empty, probabilities, 0)
+
+
+def probability(relative: npt.NDArray[np.int64], *, fmt: FixedPoint) -> npt.NDArray[np.int64]:
+    """Raw probability of a raw logarithm to base 2, rounded half up.
+
+    Parameters
+    ----------
+    relative : int64 array of any shape
+        Logarithms with ``logit_frac_bits``.
+    fmt : FixedPoint
+        Format of a probability.
+    """
+    formats = SoftmaxFormat.of(fmt)
+    frac_bits = formats.logit_frac_bits
+    places = np.clip(frac_bits - fmt.frac_bits - (relative >> frac_bits), 1, 62)
+    power = evaluate(formats.exp2, relative & ((1 << frac_bits) - 1))
+    return np.minimum(((power >> (places - 1)) + 1) >> 1, formats.highest_probability)

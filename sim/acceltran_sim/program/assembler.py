@@ -2,10 +2,12 @@
 
 A line is an opcode and ``name=value`` for each field that is not zero. ``after=semaphore:count``,
 with commas between several, stands for the waits, those of which end in ``*`` are for all clusters,
-and ``signal=semaphore`` for the semaphore to count; ``#`` begins a comment.
+and in ``r`` for the rows of a product only, and ``signal=semaphore`` for the semaphore to count;
+``#`` begins a comment.
 """
 
 from collections.abc import Iterable
+from dataclasses import asdict
 
 from acceltran.arch.commands import BODIES, COMMAND_BYTES, HEADER, WAITS, Opcode
 from acceltran_sim.errors import InputError
@@ -22,7 +24,7 @@ def format_command(command: Command) -> str:
     canonical = {
         f"wait{n}_{part}": value
         for n, wait in enumerate(waits)
-        for part, value in (("enable", 1), *wait._asdict().items())
+        for part, value in (("enable", 1), *asdict(wait).items())
         if value
     }
     names = [name for name in fields if name.startswith("wait")]
@@ -42,7 +44,7 @@ def format_command(command: Command) -> str:
 
 
 def _format_wait(wait: Wait) -> str:
-    return f"{wait.semaphore}:{wait.count}{'*' * wait.everywhere}"
+    return f"{wait.semaphore}:{wait.count}{'*' * wait.everywhere}{'r' * wait.rows}"
 
 
 def disassemble(commands: Iterable[Command]) -> str:
@@ -83,11 +85,13 @@ def _parse(words: list[str]) -> Command:
             if len(pairs) > WAITS:
                 raise ValueError(f"after must list at most {WAITS} waits, not {len(pairs)}")
             for n, pair in enumerate(pairs):
-                semaphore, _, count = pair.removesuffix("*").partition(":")
+                counted = pair.removesuffix("r")
+                semaphore, _, count = counted.removesuffix("*").partition(":")
                 put(f"wait{n}_enable", 1)
                 put(f"wait{n}_semaphore", _integer(key, semaphore))
                 put(f"wait{n}_count", _integer(key, count))
-                put(f"wait{n}_everywhere", int(pair.endswith("*")))
+                put(f"wait{n}_everywhere", int(counted.endswith("*")))
+                put(f"wait{n}_rows", int(pair.endswith("r")))
         else:
             put(key, _integer(key, text))
     if "signal" in fields:

@@ -37,15 +37,26 @@ class Buffers:
         self._written = [np.zeros(size, dtype=np.bool_) for size in sizes]
 
     def read(
-        self, buffer: int, base: int, rows: int, stride: int, columns: int, cluster: int = 0
+        self,
+        buffer: int,
+        base: int,
+        rows: int,
+        stride: int,
+        columns: int,
+        cluster: int = 0,
+        *,
+        early: bool = False,
     ) -> Integers:
-        """Rows of a tensor, in the buffer of a cluster if they are activations."""
+        """Rows of a tensor, in the buffer of a cluster if they are activations.
+
+        ``early`` is as of ``OrderChecker.read``.
+        """
         place = cluster if buffer == ACTIVATION else -1
         addresses = self._addresses(place, base, rows, stride, columns)
         missing = addresses[~self._written[place][addresses]]
         if missing.size:
             raise ProgramError(f"Vector {missing[0]} of buffer {buffer} was never written")
-        self.order.read(buffer, addresses.ravel(), cluster)
+        self.order.read(buffer, addresses.ravel(), cluster, early=early)
         values = self._values[place][addresses].astype(np.int64)
         return values.reshape(rows, columns * self._tile)
 

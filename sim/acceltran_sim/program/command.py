@@ -3,7 +3,6 @@
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from acceltran.arch.commands import WAITS, Opcode, decode, encode
 
@@ -33,12 +32,16 @@ QUEUES = {
 }
 
 
-class Wait(NamedTuple):
-    """A command starts when the semaphore has counted so many signals, here or in all clusters."""
+@dataclass(frozen=True)
+class Wait:
+    """A command starts when the semaphore has counted so many signals."""
 
     semaphore: int
     count: int
     everywhere: bool = False
+    """In all clusters, not only in its own."""
+    rows: bool = False
+    """Only the rows of a product wait, while its tiles and biases are loaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +68,7 @@ class Command:
                 self[f"wait{n}_semaphore"],
                 self[f"wait{n}_count"],
                 bool(self[f"wait{n}_everywhere"]),
+                bool(self[f"wait{n}_rows"]),
             )
             for n in range(WAITS)
             if self[f"wait{n}_enable"]

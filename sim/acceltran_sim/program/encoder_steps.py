@@ -1,6 +1,7 @@
 """What a group of batch elements goes through, as steps of a program."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from acceltran.arch.activation import Activation
 from acceltran.arch.commands import THRESHOLDS, Opcode, OperandSource
@@ -8,7 +9,13 @@ from acceltran.arch.config import AcceleratorConfig
 from acceltran_sim.golden.encoder import SITES, Linear, QuantizedLayer
 from acceltran_sim.program.command import Command
 from acceltran_sim.program.layout import GroupLayout, Shape
-from acceltran_sim.program.parts import Part, part_of, parts_of, product_blocks
+from acceltran_sim.program.parts import (
+    Part,
+    part_of,
+    parts_of,
+    parts_within,
+    product_blocks,
+)
 from acceltran_sim.program.products import Product, product_commands
 from acceltran_sim.program.rounds import SequenceTable
 from acceltran_sim.program.steps import Step
@@ -99,7 +106,7 @@ class EncoderSteps:
     def _parts(self, layout: GroupLayout, operation: str) -> list[Part]:
         return list(parts_of(self.config, layout, operation))
 
-    def _own(self, part: Part) -> dict[str, int]:
+    def _own(self, part: Part) -> dict[str, Any]:
         """Fields of a command whose rows are those of ``part``."""
         return {"own_rows": 1, "first_row": part.first_row} if self._several else {}
 
@@ -282,46 +289,50 @@ class EncoderSteps:
         slot: int,
         entries: dict[str, int],
     ) -> None:
-        part, head = item
-        shape, keys = self.shape, layout.rounds[part.round].keys
+        whole, head = item
+        parts = parts_within(whole, "scores") if self._several else [whole]
+        shape, keys = self.shape, layout.rounds[whole.round].keys
         stride, column = shape.attention_stride, head * shape.head_blocks
-        own, own_keys = self._own(part), {"own_keys": 1} if self._several else {}
-        self._enter(layout, part)
-        self._product(
-            Product(
-                a_base=layout.query + part.row * stride + column,
-                a_row_stride=stride,
-                inner_vectors=shape.head_blocks,
-                b_source=OperandSource.ACTIVATION_TRANSPOSED,
-                b_base=layout.key + layout.first_key_rows[part.round] * stride + column,
-                b_row_stride=stride,
-                b_rows=keys,
-                c_base=slot,
-                c_row_stride=shape.score_stride(keys),
-                c_first=0,
-                columns=shape.blocks(keys),
-                rows=part.rows,
-                shift=layer.score_shift,
-                threshold=NO_THRESHOLD,
-                **own,
-                **own_keys,
+        own_keys = int(self._several)
+        self._enter(layout, whole)
+        for part in parts:
+            own = self._own(part)
+            place = slot + (part.row - whole.row) * shape.score_stride(keys)
+            self._product(
+                Product(
+                    a_base=layout.query + part.row * stride + column,
+                    a_row_stride=stride,
+                    inner_vectors=shape.head_blocks,
+                    b_source=OperandSource.ACTIVATION_TRANSPOSED,
+                    b_base=layout.key + layout.first_key_rows[part.round] * stride + column,
+                    b_row_stride=stride,
+                    b_rows=keys,
+                    c_base=place,
+                    c_row_stride=shape.score_stride(keys),
+                    c_first=0,
+                    columns=shape.blocks(keys),
+                    rows=part.rows,
+                    shift=layer.score_shift,
+                    threshold=NO_THRESHOLD,
+                    own_keys=own_keys,
+                    **own,
+                )
             )
-        )
-        self._add(
-            Opcode.SOFTMAX,
-            source_base=slot,
-            source_row_stride=shape.score_stride(keys),
-            target_base=slot,
-            target_row_stride=shape.score_stride(keys),
-            rows=part.rows,
-            blocks=shape.blocks(keys),
-            keys=keys,
-            constant=layer.softmax_constant,
-            shift=layer.softmax_shift,
-            threshold=entries["probabilities"],
-            **own,
-            **own_keys,
-        )
+            self._add(
+                Opcode.SOFTMAX,
+                source_base=place,
+                source_row_stride=shape.score_stride(keys),
+                target_base=place,
+                target_row_stride=shape.score_stride(keys),
+                rows=part.rows,
+                blocks=shape.blocks(keys),
+                keys=keys,
+                constant=layer.softmax_constant,
+                shift=layer.softmax_shift,
+                threshold=entries["probabilities"],
+                **own,
+                own_keys=own_keys,
+            )
 
     def _context(
         self,
@@ -331,30 +342,34 @@ class EncoderSteps:
         slot: int,
         entries: dict[str, int],
     ) -> None:
-        part, head = item
-        shape, keys = self.shape, layout.rounds[part.round].keys
+        whole, head = item
+        parts = parts_within(whole, "context") if self._several else [whole]
+        shape, keys = self.shape, layout.rounds[whole.round].keys
         stride, column = shape.attention_stride, head * shape.head_blocks
-        self._enter(layout, part)
-        self._product(
-            Product(
-                a_base=slot,
-                a_row_stride=shape.score_stride(keys),
-                inner_vectors=shape.blocks(keys),
-                b_source=OperandSource.ACTIVATION,
-                b_base=layout.value + layout.first_key_rows[part.round] * stride + column,
-                b_row_stride=stride,
-                b_rows=keys,
-                c_base=layout.context + part.row * stride,
-                c_row_stride=stride,
-                c_first=column,
-                columns=shape.head_blocks,
-                rows=part.rows,
-                shift=layer.context_shift,
-                threshold=entries["context"],
-                **self._own(part),
-                **({"own_keys": 1} if self._several else {}),
+        own_keys = int(self._several)
+        self._enter(layout, whole)
+        for part in parts:
+            place = slot + (part.row - whole.row) * shape.score_stride(keys)
+            self._product(
+                Product(
+                    a_base=place,
+                    a_row_stride=shape.score_stride(keys),
+                    inner_vectors=shape.blocks(keys),
+                    b_source=OperandSource.ACTIVATION,
+                    b_base=layout.value + layout.first_key_rows[part.round] * stride + column,
+                    b_row_stride=stride,
+                    b_rows=keys,
+                    c_base=layout.context + part.row * stride,
+                    c_row_stride=stride,
+                    c_first=column,
+                    columns=shape.head_blocks,
+                    rows=part.rows,
+                    shift=layer.context_shift,
+                    threshold=entries["context"],
+                    own_keys=own_keys,
+                    **self._own(part),
+                )
             )
-        )
 
     def _product(self, product: Product) -> None:
         commands = list(product_commands(self.config, product, self.order))

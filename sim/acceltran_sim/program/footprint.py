@@ -24,6 +24,8 @@ class Access:
     vectors: npt.NDArray[np.int64]
     shared: bool = False
     """Written to all clusters of a group."""
+    early: bool = False
+    """Read ahead of the rows of a product."""
 
 
 def _block(base: int, rows: int, stride: int, columns: int) -> npt.NDArray[np.int64]:
@@ -62,7 +64,12 @@ def footprint(command: Command, config: AcceleratorConfig, group: int = 1) -> li
                 )
                 accesses += [
                     access(ACTIVATION, False, a, c["rows"], c["a_row_stride"], inner),
-                    access(b_buffer, False, second, b_rows, c["b_row_stride"], b_columns),
+                    Access(
+                        buffer=b_buffer,
+                        write=False,
+                        vectors=_block(second, b_rows, c["b_row_stride"], b_columns),
+                        early=True,
+                    ),
                 ]
                 for place in range(group if c["share"] else 1):
                     first = result + c["c_first"] + place * c["share_stride"]
@@ -73,7 +80,8 @@ def footprint(command: Command, config: AcceleratorConfig, group: int = 1) -> li
                         )
                     )
             if c["bias_enable"]:
-                accesses.append(access(WEIGHT, False, c["bias_base"], 1, 0, columns))
+                bias = _block(c["bias_base"], 1, 0, columns)
+                accesses.append(Access(buffer=WEIGHT, write=False, vectors=bias, early=True))
             return accesses
         case Opcode.SOFTMAX:
             rows, blocks = c["rows"], c["blocks"]

@@ -23,6 +23,7 @@ from acceltran_sim.program.command import Command
 from acceltran_sim.program.footprint import ACTIVATION, WEIGHT
 from acceltran_sim.program.ordering import OrderChecker, ProgramError
 from acceltran_sim.program.products import stream_counts
+from acceltran_sim.program.tile_reuse import edge_tiles
 from acceltran_sim.program.vectors import pack_vectors, unpack_vectors
 
 __all__ = ["Interpreter", "ProductWork", "ProgramError", "interpret"]
@@ -94,6 +95,8 @@ class Interpreter:
         self._clusters = [Localizer(n) for n in range(self.config.array.clusters)]
         self._span: int | None = None
         self._shared = False
+        # What the product before has kept of its operand, in each cluster.
+        self._kept: tuple[tuple[int, ...], list[Integers]] | None = None
         self._order = self._buffers.order = OrderChecker(self.config)
 
     @property
@@ -169,7 +172,7 @@ class Interpreter:
             start += rows
 
     def _read_weights(self, base: int, rows: int, stride: int, columns: int) -> Integers:
-        return self._buffers.read(WEIGHT, base, rows, stride, columns)
+        return self._buffers.read(WEIGHT, base, rows, stride, columns, early=True)
 
     # Commands.
 
@@ -228,11 +231,12 @@ class Interpreter:
             a = self._read_rows(c, a_base, c["a_row_stride"], c["inner_vectors"])
             parts = np.split(a, cuts)
             scalars += [np.count_nonzero(part) for part in parts]
-            sums = []
+            sums, operands = [], []
             # Weights are the same for all clusters.
             weights = c["b_source"] == OperandSource.WEIGHT
             for n, part in enumerate([a] if weights else parts):
                 second = self._second(c, b_base, n)
+                operands.append(second)
                 taken = np.count_nonzero(part, axis=0)
                 effectual += int((taken * np.count_nonzero(second, axis=1)).sum())
                 sums.append(exact_sums(part, second, fmt=self.config.fmt))
@@ -250,6 +254,8 @@ class Interpreter:
             self.saturated += saturated
             self._count(c, values)
             self._write_rows(c, c_base + c["c_first"], c["c_row_stride"], values)
+            if b == 0:
+                self._reuse(c, operands)
         self.products.append(
             ProductWork(
                 scalars=int(scalars.sum()),
@@ -258,6 +264,20 @@ class Interpreter:
                 effectual=effectual,
             )
         )
+
+    def _reuse(self, c: Command, operands: list[Integers]) -> None:
+        """Check that a tile which is kept is the one that is reused."""
+        kept = self._kept
+        if bool(c["reuse_tile"]) != (kept is not None):
+            raise ProgramError("A product must reuse a tile if the one before has kept it")
+        if not (c["reuse_tile"] or c["keep_tile"]):
+            return
+        first, last = edge_tiles(self.config, c)
+        if kept is not None and not (
+            kept[0] == first and all(map(np.array_equal, kept[1], operands))
+        ):
+            raise ProgramError("A tile that is reused must be the one that was kept")
+        self._kept = (last, operands) if c["keep_tile"] else None
 
     def _second(self, c: Command, base: int, cluster: int) -> Integers:
         """Operand B, [inner, columns], as a cluster sees it."""
@@ -268,7 +288,7 @@ class Interpreter:
         valid = min(self._clusters[cluster].b_rows(c.fields), len(second))
         buffer = WEIGHT if c["b_source"] == OperandSource.WEIGHT else ACTIVATION
         second[:valid] = self._buffers.read(
-            buffer, base, valid, c["b_row_stride"], shape[1], cluster
+            buffer, base, valid, c["b_row_stride"], shape[1], cluster, early=True
         )
         return second.T if transposed else second
 

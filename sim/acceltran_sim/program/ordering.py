@@ -30,7 +30,8 @@ class OrderChecker:
     need not be where that works in order, which products do not.
 
     Products and vector operations run in every cluster: what one of them knows of another holds for
-    its own cluster, unless it has waited for all of them.
+    its own cluster, unless it has waited for all of them. Waits of a product that are for its rows
+    say nothing to its tiles and biases.
 
     Parameters
     ----------
@@ -51,6 +52,9 @@ class OrderChecker:
         self._starts: list[list[Numbers]] = [[] for _ in Queue]
         self._queue = Queue.LOAD
         self._known = np.zeros((len(SCOPES), queues), dtype=np.int64)
+        # The same before the rows of a product.
+        self._early = np.zeros_like(self._known)
+        self._reads_early = self._early
 
     def start(self, command: Command) -> None:
         """Begin the next command of the program."""
@@ -59,22 +63,28 @@ class OrderChecker:
         known = np.zeros_like(self._known)
         if queue is not None and self._starts[queue]:
             known = self._starts[queue][-1].copy()
-        for semaphore, count, everywhere in command.waits:
-            signals = self._signals[semaphore]
-            behind = (len(signals) - count) % MODULUS
+        early = self._early if queue == Queue.PRODUCT else known
+        for wait in command.waits:
+            signals = self._signals[wait.semaphore]
+            behind = (len(signals) - wait.count) % MODULUS
             if behind >= MODULUS // 2:
                 raise ProgramError(
-                    f"A wait must be met by earlier commands: semaphore {semaphore} has counted"
-                    f" {len(signals)}, not {count}"
+                    f"A wait must be met by earlier commands: semaphore {wait.semaphore} has"
+                    f" counted {len(signals)}, not {wait.count}"
                 )
             if len(signals) > behind:
                 other, number = signals[len(signals) - behind - 1]
                 gain = self._starts[other][number - 1].copy()
                 gain[OWN, other] = max(gain[OWN, other], number)
-                if everywhere or not (in_clusters and other.in_clusters):
+                if wait.everywhere or not (in_clusters and other.in_clusters):
                     gain[EVERYWHERE] = gain[OWN]
                 known = np.maximum(known, gain)
+                if not wait.rows or queue != Queue.PRODUCT:
+                    early = np.maximum(early, gain)
         self._known = known
+        self._reads_early = early
+        if queue == Queue.PRODUCT:
+            self._early = early
         if queue is not None:
             self._queue = queue
             self._starts[queue].append(known)
@@ -86,10 +96,21 @@ class OrderChecker:
                     )
                 signals.append((queue, len(self._starts[queue])))
 
-    def read(self, buffer: int, vectors: npt.NDArray[np.int64], cluster: int = 0) -> None:
-        """The command reads vectors of a buffer, for activations that of a cluster."""
+    def read(
+        self,
+        buffer: int,
+        vectors: npt.NDArray[np.int64],
+        cluster: int = 0,
+        *,
+        early: bool = False,
+    ) -> None:
+        """The command reads vectors of a buffer, for activations that of a cluster.
+
+        ``early`` says that a product does so for tiles and biases.
+        """
         place = self._place(buffer, cluster)
-        self._check("read", "written", self._writers[place][..., vectors])
+        known = self._reads_early if early else self._known
+        self._check("read", "written", self._writers[place][..., vectors], known)
         self._readers[place][self._queue, vectors] = len(self._starts[self._queue])
 
     def write(
@@ -114,7 +135,7 @@ class OrderChecker:
                 numbers[EVERYWHERE] = numbers.max(axis=0)
             if self._queue != Queue.PRODUCT:
                 numbers[:, self._queue] = 0
-            self._check("write", done, numbers)
+            self._check("write", done, numbers, self._known)
         scope = EVERYWHERE if foreign else OWN
         self._writers[place][scope, self._queue, vectors] = len(self._starts[self._queue])
 
@@ -125,14 +146,16 @@ class OrderChecker:
     def set_threshold(self, index: int) -> None:
         """The scheduler writes an entry of the threshold table."""
         users = self._threshold_users[index][np.newaxis, :, np.newaxis]
-        self._check("write threshold", "used", np.repeat(users, len(SCOPES), axis=0))
+        self._check("write threshold", "used", np.repeat(users, len(SCOPES), axis=0), self._known)
 
     def _place(self, buffer: int, cluster: int) -> int:
         return cluster if buffer == ACTIVATION else -1
 
-    def _check(self, action: str, done: str, numbers: npt.NDArray[np.integer]) -> None:
+    def _check(
+        self, action: str, done: str, numbers: npt.NDArray[np.integer], known: Numbers
+    ) -> None:
         latest = numbers.max(axis=2, initial=0)
-        for scope, queue in np.argwhere(latest > self._known):
+        for scope, queue in np.argwhere(latest > known):
             where = " in all clusters" if scope == EVERYWHERE and self._clusters > 1 else ""
             raise ProgramError(
                 f"A command must wait before it can {action} what is {done}{where} by command"

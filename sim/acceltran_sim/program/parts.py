@@ -1,6 +1,6 @@
 """Rows that one command works on."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
@@ -8,14 +8,16 @@ from acceltran.arch.config import AcceleratorConfig
 from acceltran_sim.program.layout import GroupLayout
 from acceltran_sim.program.weights import Piece
 
-__all__ = ["Part", "part_of", "parts_of", "product_blocks"]
+__all__ = ["Part", "part_of", "parts_of", "parts_within", "product_blocks"]
 
 MOST_PARTS, LEAST_PART = 8, 16
 """Parts that rows are cut into, and rows that each of them has at least."""
-MOST_PARTS_OF_CLUSTERS: Mapping[str, int] = {}
-"""The same by operation for each round of several clusters, 1 by default: every part of a product
-loads all of its tiles, and they have few rows.
-"""
+PASS_WORDS = 2
+"""Words of columns that parts of rows of several clusters work on at a time."""
+LEAST_PART_OF_CLUSTER = 8
+"""Rows of a part on one of several clusters, which have few rows."""
+WHOLE = ("output",)
+"""Operations that are not cut there: every part of a product of several chunks loads its tiles."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +51,21 @@ def parts_of(config: AcceleratorConfig, layout: GroupLayout, operation: str) -> 
         for row, rows in _cut(layout.rows, MOST_PARTS):
             yield part_of(layout, 0, row, rows)
         return
-    most = MOST_PARTS_OF_CLUSTERS.get(operation, 1)
     for n, (start, part) in enumerate(zip(layout.first_rows, layout.rounds, strict=True)):
-        for row, rows in _cut(part.rows, most):
-            yield part_of(layout, n, start + row, rows)
+        yield from parts_within(part_of(layout, n, start, part.rows), operation)
+
+
+def parts_within(part: Part, operation: str) -> Iterator[Part]:
+    """Parts of the rows that several clusters work on together."""
+    most = 1 if operation in WHOLE else MOST_PARTS
+    for row, rows in _cut(part.rows, most, LEAST_PART_OF_CLUSTER):
+        yield replace(
+            part,
+            row=part.row + row,
+            rows=rows,
+            first_row=part.first_row + row,
+            key_row=part.key_row + row,
+        )
 
 
 def product_blocks(
@@ -65,6 +78,10 @@ def product_blocks(
     tiles are loaded in between.
     """
     unit = config.lanes * config.array.pes_per_cluster
+    several = config.array.clusters > 1
+    if several:
+        # A part begins with the tile that the one before has ended with.
+        unit = PASS_WORDS * config.array.pes_per_cluster
     total = pieces[-1].first + pieces[-1].columns
     last = (total - 1) // unit * unit
     whole = [
@@ -75,16 +92,18 @@ def product_blocks(
     for piece in pieces:
         end = piece.first + piece.columns
         inside = {cut for cut in (unit, last) if piece.first < cut < end}
+        if several and piece.matrix_rows * 2 <= config.datapath.tile_rows:
+            inside = set(range(piece.first + unit, end, unit))
         cuts = sorted({piece.first, end} | (inside if len(parts) > len(whole) else set()))
         for start, stop in pairwise(cuts):
-            at_edge = start < unit or stop > last
+            at_edge = start < unit or stop > last or several
             for part in parts if at_edge else whole:
                 yield piece, start - piece.first, stop - start, part
 
 
-def _cut(rows: int, most_parts: int) -> Iterator[tuple[int, int]]:
+def _cut(rows: int, most_parts: int, least: int = LEAST_PART) -> Iterator[tuple[int, int]]:
     """First row and rows of equal parts."""
-    parts = min(most_parts, rows // LEAST_PART) or 1
+    parts = min(most_parts, rows // least) or 1
     size = -(-rows // parts)
     for row in range(0, rows, size):
         yield row, min(size, rows - row)

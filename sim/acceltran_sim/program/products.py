@@ -78,9 +78,16 @@ def check_order(order: str) -> None:
 
 
 def product_commands(
-    config: AcceleratorConfig, product: Product, order: str = DEFAULT_ORDER
+    config: AcceleratorConfig,
+    product: Product,
+    order: str = DEFAULT_ORDER,
+    *,
+    all_rows: int | None = None,
 ) -> Iterator[Command]:
     """Commands that compute ``product`` with the tile loops in ``order``, outermost first.
+
+    ``all_rows`` are those of all products that follow one another with the same tile, if it is one
+    of them: lanes are shared among streams as suits all.
 
     A sum that is longer than a tile is kept in the lanes between tiles. Orders with loops inside
     that over the inner dimension keep the sums of several tiles: such a product is cut into
@@ -89,7 +96,7 @@ def product_commands(
     datapath = config.datapath
     chunks = -(-product.inner_vectors // _most_inner(config))
     inner_tile = -(-product.inner_vectors // chunks)
-    streams = _streams(config, product, chunks)
+    streams = _streams(config, product, chunks, all_rows or product.rows)
     pass_columns = config.lanes // streams * config.array.pes_per_cluster
     inside = order[order.index("k") + 1 :] if chunks > 1 else ""
     slots = datapath.partial_sums  # of each stream

@@ -1,12 +1,16 @@
 """Ordering commands of different queues by semaphores."""
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 from acceltran.arch.commands import SEMAPHORE_COUNT_BITS, THRESHOLDS, WAITS, Opcode
 from acceltran.arch.config import AcceleratorConfig
 from acceltran_sim.program.command import Command, Queue
-from acceltran_sim.program.footprint import footprint
+from acceltran_sim.program.footprint import Access, footprint
+from acceltran_sim.program.tile_reuse import edge_tiles
 
 __all__ = ["Timeline"]
 
@@ -15,7 +19,20 @@ OLDEST = 1 << (SEMAPHORE_COUNT_BITS - 2)
 SCOPES = OWN, EVERYWHERE = range(2)
 """Complete in the cluster that asks, and in all clusters."""
 
+STAGES = START, ROWS = range(2)
+"""Start of a command, and of the rows of a product."""
+
 Numbers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _LastTile:
+    """The last tile of a product, and the command by which each of its operands was written."""
+
+    index: int
+    command: Command
+    tile: tuple[int, ...]
+    written: list[int]
 
 
 class Timeline:
@@ -27,7 +44,9 @@ class Timeline:
     another wait or an earlier command of the queue implies is left out.
 
     All clusters run the same commands on their own buffers, so one buffer stands for all. A command
-    waits for its own cluster, but for all of them where one writes to others' buffers.
+    waits for its own cluster, but for all of them where one writes to others' buffers. There, tiles
+    and biases of a product do not wait for what only its rows need, and a product that begins with
+    the last tile of the one before does not load it.
 
     Parameters
     ----------
@@ -54,6 +73,9 @@ class Timeline:
         # By queue: commands so far, and what is known to be complete when the next one starts.
         self._count = np.zeros(queues, dtype=np.int64)
         self._known = np.zeros((queues, scopes, queues), dtype=np.int64)
+        # What tiles of the next product know.
+        self._tiles_known = np.zeros((scopes, queues), dtype=np.int64)
+        self._last_tile: _LastTile | None = None
         # By queue and command: what was known to be complete when it started.
         nothing = np.zeros((scopes, queues), dtype=np.int64)
         self._history: list[list[Numbers]] = [[nothing] for _ in Queue]
@@ -66,13 +88,18 @@ class Timeline:
                 # The scheduler writes the table at once: who still uses the entry must be done.
                 need = np.zeros_like(self._known[0])
                 need[EVERYWHERE] = self._threshold_users[:, command["index"]]
-                command = self._with_waits(command, need, np.zeros_like(need))[0]
+                nothing = np.zeros_like(need)
+                command = self._with_waits(command, [need, nothing], [nothing, nothing])[0]
             elif command.opcode == Opcode.SEQUENCE:
                 self._group = 1 << command["span"]
+                if self._last_tile and self._last_tile.command["own_keys"]:
+                    self._last_tile = None
             self.commands.append(command)
             return
         accesses = footprint(command, self._config, self._group)
-        need = np.zeros_like(self._known[queue])
+        product = queue == Queue.PRODUCT
+        several = self._config.array.clusters > 1
+        needs = [np.zeros_like(self._known[queue]) for _ in STAGES]
         for access in accesses:
             before = self._writers[access.buffer][..., access.vectors].max(axis=2, initial=0)
             if access.write:
@@ -80,12 +107,16 @@ class Timeline:
                 before[OWN] = np.maximum(before[OWN], read)
                 if access.shared:
                     before[EVERYWHERE] = before.max(axis=0)
-                if queue != Queue.PRODUCT:
+                if not product:
                     before[:, queue] = 0
-            need = np.maximum(need, before)
-        command, known = self._with_waits(command, need, self._known[queue])
-        self._known[queue] = known
-        self._history[queue].append(known)
+            stage = ROWS if product and several and not access.early else START
+            needs[stage] = np.maximum(needs[stage], before)
+        known = [self._tiles_known if product else self._known[queue], self._known[queue]]
+        command, known = self._with_waits(command, needs, known)
+        self._known[queue] = known[ROWS]
+        if product:
+            self._tiles_known = known[START]
+        self._history[queue].append(known[ROWS])
         self._count[queue] += 1
         for access in accesses:
             if access.write:
@@ -96,19 +127,75 @@ class Timeline:
         if command.opcode in (Opcode.MATMUL, Opcode.SOFTMAX, Opcode.LAYERNORM):
             self._threshold_users[queue, command["threshold"]] = self._count[queue]
         fields = {**command.fields, "signal_enable": 1, "signal": int(queue)}
+        if product and several:
+            early = [access for access in accesses if access.early]
+            fields["reuse_tile"] = int(self._reuses_tile(command, early))
         self.commands.append(Command(opcode=command.opcode, fields=fields))
 
+    def _reuses_tile(self, command: Command, operands: Sequence[Access]) -> bool:
+        """Whether a product begins with the last tile of the one before, which then keeps it."""
+        before = self._last_tile
+        written = [
+            int(self._writers[access.buffer][..., access.vectors].max(initial=0))
+            for access in operands
+        ]
+        first, last = edge_tiles(self._config, command)
+        self._last_tile = _LastTile(len(self.commands), command, last, written)
+        if before is None or (before.tile, before.written) != (first, written):
+            return False
+        kept = self.commands[before.index]
+        self.commands[before.index] = Command(
+            opcode=kept.opcode, fields={**kept.fields, "keep_tile": 1}
+        )
+        return True
+
     def _with_waits(
+        self, command: Command, needs: Sequence[Numbers], known: Sequence[Numbers]
+    ) -> tuple[Command, list[Numbers]]:
+        """Add waits for all of ``needs`` that is not known; also return what is known then.
+
+        Both are given for the start of the command and for its rows.
+        """
+        waits: dict[tuple[int, int, Queue], int] = {}
+        for stage in STAGES:
+            have = self._after(command, waits, known[stage])
+            missing = dict(self._missing(command, needs[stage], have))
+            waits |= {(stage, *place): n for place, n in missing.items()}
+        # Wait for more than is needed where there are too many.
+        for stage, scope, q in sorted(waits):
+            if len(waits) > WAITS and stage == ROWS and (START, scope, q) in waits:
+                n = waits.pop((ROWS, scope, q))
+                waits[START, scope, q] = max(waits[START, scope, q], n)
+        for stage, scope, q in sorted(waits):
+            if len(waits) > WAITS and scope == OWN:
+                for other in STAGES:
+                    if (other, EVERYWHERE, q) in waits:
+                        n = max(waits.pop((stage, OWN, q)), waits.pop((other, EVERYWHERE, q)))
+                        waits[min(stage, other), EVERYWHERE, q] = n
+                        break
+        early = {place: n for place, n in waits.items() if place[0] == START}
+        fields = dict(command.fields)
+        for slot, ((stage, scope, q), n) in enumerate(waits.items()):
+            fields[f"wait{slot}_enable"] = 1
+            fields[f"wait{slot}_semaphore"] = int(q)
+            fields[f"wait{slot}_count"] = n % (1 << SEMAPHORE_COUNT_BITS)
+            if scope == EVERYWHERE:
+                fields[f"wait{slot}_everywhere"] = 1
+            if stage == ROWS:
+                fields[f"wait{slot}_rows"] = 1
+        return Command(opcode=command.opcode, fields=fields), [
+            self._after(command, early, known[START]),
+            self._after(command, waits, known[ROWS]),
+        ]
+
+    def _missing(
         self, command: Command, need: Numbers, known: Numbers
-    ) -> tuple[Command, Numbers]:
-        """Add waits for all of ``need`` that is not known; also return what is known then."""
-        in_clusters = command.queue is not None and command.queue.in_clusters
+    ) -> Iterator[tuple[tuple[int, Queue], int]]:
+        """Scope, queue and count of each wait for what is needed and not known."""
         need = need.copy()
         for q in Queue:
-            if not (in_clusters and q.in_clusters) or self._config.array.clusters == 1:
-                # Own cluster or all of them: there is no difference.
+            if not self._differs(command, q) or self._config.array.clusters == 1:
                 need[OWN, q], need[EVERYWHERE, q] = need[:, q].max(), 0
-
         waits = {
             (scope, q): max(int(need[scope, q]), int(self._count[q]) - OLDEST)
             for scope in SCOPES
@@ -120,21 +207,19 @@ class Timeline:
             others = [gain for place, gain in gains.items() if place != (scope, q)]
             if any(gain[scope, q] >= waits[scope, q] for gain in others):
                 del waits[scope, q], gains[scope, q]
-        for q in Queue:
-            if len(waits) > WAITS and (OWN, q) in waits and (EVERYWHERE, q) in waits:
-                n = max(waits.pop((OWN, q)), waits.pop((EVERYWHERE, q)))
-                waits[EVERYWHERE, q] = n
-                del gains[OWN, q]
-                gains[EVERYWHERE, q] = self._gain(command, EVERYWHERE, q, n)
-        known = np.maximum.reduce([known, *gains.values()])
-        fields = dict(command.fields)
-        for slot, ((scope, q), n) in enumerate(waits.items()):
-            fields[f"wait{slot}_enable"] = 1
-            fields[f"wait{slot}_semaphore"] = int(q)
-            fields[f"wait{slot}_count"] = n % (1 << SEMAPHORE_COUNT_BITS)
-            if scope == EVERYWHERE:
-                fields[f"wait{slot}_everywhere"] = 1
-        return Command(opcode=command.opcode, fields=fields), known
+        yield from waits.items()
+
+    def _after(
+        self, command: Command, waits: Mapping[tuple[int, int, Queue], int], known: Numbers
+    ) -> Numbers:
+        """What is known after waits."""
+        gains = [self._gain(command, scope, q, n) for (_, scope, q), n in waits.items()]
+        return np.maximum.reduce([known, *gains])
+
+    def _differs(self, command: Command, queue: Queue) -> bool:
+        """Whether its own cluster has more to tell ``command`` of a queue than all clusters."""
+        in_clusters = command.queue is not None and command.queue.in_clusters
+        return in_clusters and queue.in_clusters
 
     def _gain(self, command: Command, scope: int, queue: Queue, number: int) -> Numbers:
         """What ``command`` knows to be complete once it has waited for command ``number`` (from 1)
@@ -142,7 +227,6 @@ class Timeline:
         """
         gain = self._history[queue][number].copy()
         gain[OWN, queue] = max(gain[OWN, queue], number)
-        in_clusters = command.queue is not None and command.queue.in_clusters
-        if scope == EVERYWHERE or not (in_clusters and queue.in_clusters):
+        if scope == EVERYWHERE or not self._differs(command, queue):
             gain[EVERYWHERE] = gain[OWN]
         return gain
