@@ -159,7 +159,8 @@ class Library:
         ``ports`` maps names to pairs of signal and direction where ``top`` has no signature.
         """
         self._reset(name)
-        emitted = self._emit(top, name, ports)
+        with quick_netlist():
+            emitted = self._emit(top, name, ports)
         self._boundary.finish()
         return emitted.text + "".join(module.text for module in self._modules.values())
 
@@ -231,8 +232,7 @@ class Library:
             design = fragment.prepare(ports, hierarchy=(name,))
         self._boundary.add(name, design)
         _drop_field_wires(design)
-        with quick_netlist():
-            text, _ = rtlil.convert_fragment(design, name=name, emit_src=False)
+        text, _ = rtlil.convert_fragment(design, name=name, emit_src=False)
         text = EMPTY_WIRE.sub("", text)
         clocks: dict[str, Value] = {}
         port_names = {id(signal): port for port, signal, _ in design.ports if port not in ports}

@@ -3,6 +3,8 @@
 Exit codes: 0 done, 1 a bug of ours, 2 bad input or usage, 3 the machine stopped with an error.
 """
 
+import atexit
+import gc
 import importlib.metadata
 import re
 import sys
@@ -57,6 +59,7 @@ for command in (run, generate, presets, profile, classify, disasm, bench, demo):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    atexit.register(gc.freeze)  # at the end nothing is worth collecting
     try:
         cli.main(arguments, prog_name="acceltran", standalone_mode=False)
     except click.ClickException as error:

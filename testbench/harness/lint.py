@@ -23,7 +23,13 @@ INSTANCE = re.compile(r"^  (\w+)(?= (?:#\(|\\?\S+ +\($))", re.MULTILINE)
 HEADER = re.compile(r"\A.*?\);\n", re.DOTALL)
 PORT = re.compile(r"^  (?:input|output) .*;\n", re.MULTILINE)
 STUB = "_ports"
-STUBS_WAIVERS = '// A stub has ports and nothing else.\nlint_off -rule UNDRIVEN -file "stubs.v"\n'
+MODULES_WAIVERS = """\
+// A stub has ports and nothing else.
+lint_off -rule UNDRIVEN -file "stubs.v"
+lint_off -rule UNUSEDPARAM -file "stubs.v"
+// Ports of a top module become names of C++, and here all modules are tops.
+lint_off -rule SYMRSVDWORD
+"""
 
 
 def verilator_lint(verilog_text: str, top: str, waivers: str) -> None:
@@ -50,7 +56,7 @@ def lint_modules(verilog_text: str, waivers: str) -> None:
         ports = head[0].removeprefix(f"module {name}") + "".join(PORT.findall(text))
         stubs.append(f"module {name}{STUB}{ports}endmodule\n")
     files = {
-        "waivers.vlt": waivers + STUBS_WAIVERS,
+        "waivers.vlt": waivers + MODULES_WAIVERS,
         "modules.v": INSTANCE.sub(instance, verilog_text),
         "stubs.v": "".join(stubs),
     }

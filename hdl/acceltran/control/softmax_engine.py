@@ -155,15 +155,12 @@ class SoftmaxEngine(SharedComponent):
         def following(turn: Signal) -> Value:
             return Mux(turn == self.units - 1, 0, turn + 1)
 
-        for scores in sources:
-            m.d.comb += scores.payload["values"].eq(reader.vectors.payload["values"])
-        with m.Switch(feeding):
-            for index, scores in enumerate(sources):
-                with m.Case(index):
-                    m.d.comb += [
-                        scores.valid.eq(reader.vectors.valid),
-                        reader.vectors.ready.eq(scores.ready),
-                    ]
+        for index, scores in enumerate(sources):
+            m.d.comb += [
+                scores.payload["values"].eq(reader.vectors.payload["values"]),
+                scores.valid.eq(reader.vectors.valid & (feeding == index)),
+            ]
+        m.d.comb += reader.vectors.ready.eq(Array(scores.ready for scores in sources)[feeding])
         with m.If(reader.vectors.valid & reader.vectors.ready):
             m.d.sync += fed.eq(fed + 1)
             with m.If(fed + 1 == command.body.blocks):
@@ -177,10 +174,8 @@ class SoftmaxEngine(SharedComponent):
             Value.cast(self.write.payload.vector).eq(vectors[collecting]),
             target.o.ready.eq(self.write.valid & self.write.ready),
         ]
-        with m.Switch(collecting):
-            for index, result in enumerate(results):
-                with m.Case(index):
-                    m.d.comb += result.ready.eq(target.o.valid & self.write.ready)
+        for index, result in enumerate(results):
+            m.d.comb += result.ready.eq(target.o.valid & self.write.ready & (collecting == index))
         with m.If(self.write.valid & self.write.ready):
             with m.If(target.o.payload.row_end):
                 m.d.sync += collecting.eq(following(collecting))

@@ -14,6 +14,7 @@ from acceltran.library import SharedComponent
 from acceltran.memory.buffer_bank import BufferBank
 from acceltran.memory.ports import ADDRESS_WIDTH, BufferWrite, MaskReadPort, ReadPort
 from acceltran.memory.round_robin import RoundRobin
+from acceltran.numeric.one_hot_mux import OneHotMux
 
 __all__ = ["VectorBuffer"]
 
@@ -179,13 +180,15 @@ class VectorBuffer(SharedComponent):
             outside.append(strobe)
             return grants, inside
 
-        def select(grant, payloads: list):
-            """AND-OR multiplexer."""
-            return reduce(or_, (Mux(grant[n], payload, 0) for n, payload in enumerate(payloads)))
+        def select(grant, payloads: list, name: str) -> Signal:
+            m.submodules[name] = mux = OneHotMux(width=len(payloads[0]), count=len(payloads))
+            m.d.comb += [mux.select.eq(grant), mux.values.eq(Cat(payloads))]
+            return mux.o
 
         def read(kind: str, ports: list, enables: list, rows: list, outputs: list) -> list:
             """Wire up the read ports of one kind; returns what each is answered."""
             addresses = [port.request.payload for port in ports]
+            inner_addresses = [address[bank_bits:] for address in addresses]
             grants, inside = arbitrate(kind, [port.request for port in ports], addresses)
             source = [
                 [Signal(len(ports), name=f"{kind}{bank}_source{k}") for bank in range(self.banks)]
@@ -195,7 +198,7 @@ class VectorBuffer(SharedComponent):
                 m.d.sync += [
                     source[0][bank].eq(grant & inside),
                     enables[bank].eq((grant & inside).any()),
-                    rows[bank].eq(select(grant, [address[bank_bits:] for address in addresses])),
+                    rows[bank].eq(select(grant, inner_addresses, f"{kind}_row{bank}")),
                 ]
                 for before, after in zip(source, source[1:], strict=False):
                     m.d.sync += after[bank].eq(before[bank])
@@ -204,10 +207,8 @@ class VectorBuffer(SharedComponent):
                 busy = Signal(self.READ_LATENCY - 1, name=f"{kind}{n}_busy")
                 taken = port.request.valid & port.request.ready
                 m.d.sync += Cat(busy, port.response.valid).eq(Cat(taken, busy))
-                answer = Signal(len(outputs[0]), name=f"{kind}{n}_answer")
                 select_bank = Cat(word[n] for word in source[-1])
-                m.d.comb += answer.eq(select(select_bank, outputs))
-                answers.append(answer)
+                answers.append(select(select_bank, outputs, f"{kind}{n}_answer"))
             return answers
 
         # The commands of a bank are registered before they reach its memories.
@@ -242,16 +243,18 @@ class VectorBuffer(SharedComponent):
                 m.d.sync += port.response.keep.eq(answer)
 
         addresses = [write.payload.address for write in self.writes]
+        inner_addresses = [address[bank_bits:] for address in addresses]
+        vectors = [write.payload.vector for write in self.writes]
+        values_to_write = [vector.values.as_value() for vector in vectors]
         grants, inside = arbitrate("write", self.writes, addresses, self.urgent)
-        for bank, grant in zip(banks, grants, strict=True):
+        for number, (bank, grant) in enumerate(zip(banks, grants, strict=True)):
             enable, row = Signal(), Signal.like(bank.write_row)
             values, keep = Signal.like(bank.write_values.as_value()), Signal(self.tile)
-            vectors = [write.payload.vector for write in self.writes]
             m.d.sync += [
                 enable.eq((grant & inside).any()),
-                row.eq(select(grant, [address[bank_bits:] for address in addresses])),
-                values.eq(select(grant, [vector.values.as_value() for vector in vectors])),
-                keep.eq(select(grant, [vector.keep for vector in vectors])),
+                row.eq(select(grant, inner_addresses, f"write_row{number}")),
+                values.eq(select(grant, values_to_write, f"write_values{number}")),
+                keep.eq(select(grant, [vector.keep for vector in vectors], f"write_keep{number}")),
             ]
             m.d.comb += [
                 bank.write_enable.eq(enable),
