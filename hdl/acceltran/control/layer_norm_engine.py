@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth import Module, Signal, Value, unsigned
+from amaranth import Cat, Module, Signal, Value, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,11 +12,18 @@ from acceltran.compute.layer_norm import LayerNorm
 from acceltran.control.command_layout import command_layout
 from acceltran.library import SharedComponent
 from acceltran.memory.ports import BufferWrite, ReadPort
+from acceltran.memory.queue import Queue
 from acceltran.memory.ram import Ram
-from acceltran.memory.row_walker import RowWalker
+from acceltran.memory.row_walker import RowRange, RowWalker
 from acceltran.memory.vector_reader import VectorReader
 
 __all__ = ["LayerNormCommand", "LayerNormEngine"]
+
+PLACES = (
+    *("a_base", "a_row_stride", "b_base", "b_row_stride", "target_base", "target_row_stride"),
+    *("rows", "own_rows", "first_row"),
+)
+"""Fields that need not be the same for all rows in the unit at a time."""
 
 
 class LayerNormCommand(data.StructLayout):
@@ -60,6 +67,9 @@ class LayerNormEngine(SharedComponent):
     done : ``Out(1)``
         Strobe: the last write of a command was taken, or it had no rows.
     """
+
+    UNDER_WAY = 4
+    """Commands that are taken and not done, at most."""
 
     i: stream.Interface
     read_a: Any
@@ -109,13 +119,43 @@ class LayerNormEngine(SharedComponent):
 
         command = Signal(LayerNormCommand(self.fmt))
         body = command.body
-        for name, walker in walkers.items():
+        # Rows of a command that is alike may follow those of the one before at once: what leaves
+        # the unit is still walked for that one.
+        m.submodules.targets = targets = Queue(shape=RowRange(), depth=self.UNDER_WAY)
+        m.submodules.replays = replays = Queue(shape=RowRange(), depth=self.UNDER_WAY)
+        m.submodules.replay = replay = RowWalker()
+        wiring.connect(m, targets.o, walkers["target"].i)
+        wiring.connect(m, replays.o, replay.i)
+        ranges = {
+            "a": walkers["a"].i,
+            "b": walkers["b"].i,
+            "target": targets.i,
+        }
+        for name, rows in ranges.items():
             m.d.comb += [
-                walker.i.payload.base.eq(body[f"{name}_base"]),
-                walker.i.payload.row_stride.eq(body[f"{name}_row_stride"]),
-                walker.i.payload.rows.eq(body.rows),
-                walker.i.payload.blocks.eq(body.blocks),
+                rows.payload.base.eq(body[f"{name}_base"]),
+                rows.payload.row_stride.eq(body[f"{name}_row_stride"]),
+                rows.payload.rows.eq(body.rows),
+                rows.payload.blocks.eq(body.blocks),
             ]
+        m.d.comb += [
+            replays.i.payload.rows.eq(body.rows),
+            replays.i.payload.blocks.eq(body.blocks),
+        ]
+        under_way, begun = Signal(range(self.UNDER_WAY + 1)), Signal()
+        alike, offered, ended = Signal(), Signal(), Signal()
+        following = self.i.payload.body
+        m.d.sync += [
+            offered.eq(self.i.valid & ~self.i.ready),
+            alike.eq(
+                (command.threshold == self.i.payload.threshold)
+                & (following.rows != 0)
+                & Cat(
+                    body[name] == following[name] for name, _ in body.shape() if name not in PLACES
+                ).all()
+            ),
+            under_way.eq(under_way + begun - ended),
+        ]
         for name in ("a", "b"):
             m.d.comb += [
                 readers[name].addresses.valid.eq(walkers[name].o.valid),
@@ -182,19 +222,24 @@ class LayerNormEngine(SharedComponent):
                         m.d.comb += nothing.eq(1)
                         m.next = "idle"
             with m.State("begin"):
-                m.d.comb += [walker.i.valid.eq(1) for walker in walkers.values()]
-                m.next = "run"
+                starts = [*ranges.values(), replays.i]
+                m.d.comb += [
+                    begun.eq(Cat(rows.ready for rows in starts).all()),
+                    *(rows.valid.eq(begun) for rows in starts),
+                ]
+                with m.If(begun):
+                    m.next = "run"
             with m.State("run"):
-                with m.If(self.done):
+                with m.If(ended & (under_way == 1)):
                     m.next = "idle"
+                with m.Elif(offered & alike & (under_way < self.UNDER_WAY)):
+                    m.d.comb += self.i.ready.eq(1)
+                    m.d.sync += Value.cast(command).eq(self.i.payload)
+                    m.next = "begin"
 
         # Replay gamma and beta: fetch a row of the memories, offer it until it is taken.
-        m.submodules.replay = replay = RowWalker()
         fetched, fetch = Signal(), Signal()
         m.d.comb += [
-            replay.i.valid.eq(walkers["target"].i.valid),
-            replay.i.payload.rows.eq(body.rows),
-            replay.i.payload.blocks.eq(body.blocks),
             fetch.eq(replay.o.valid & (~fetched | unit.affine.ready)),
             replay.o.ready.eq(fetch),
             unit.affine.valid.eq(fetched),
@@ -218,6 +263,7 @@ class LayerNormEngine(SharedComponent):
             Value.cast(self.write.payload.vector).eq(unit.o.payload),
             target.ready.eq(self.write.valid & self.write.ready),
             unit.o.ready.eq(target.valid & self.write.ready),
-            self.done.eq((self.write.valid & self.write.ready & target.payload.end) | nothing),
+            ended.eq(self.write.valid & self.write.ready & target.payload.end),
+            self.done.eq(ended | nothing),
         ]
         return m

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth import Array, Module, Mux, Signal, Value, unsigned
+from amaranth import Array, Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,11 +14,14 @@ from acceltran.control.command_layout import command_layout
 from acceltran.library import SharedComponent
 from acceltran.memory.ports import BufferWrite, ReadPort
 from acceltran.memory.queue import Queue
-from acceltran.memory.row_walker import RowWalker
+from acceltran.memory.row_walker import RowRange, RowWalker
 from acceltran.memory.vector_reader import VectorReader
 from acceltran.numeric.vector import Vector
 
 __all__ = ["SoftmaxCommand", "SoftmaxEngine"]
+
+SETTINGS = ("blocks", "keys", "constant", "shift", "threshold")
+"""Fields that hold for all rows in the units at a time."""
 
 
 class SoftmaxCommand(data.StructLayout):
@@ -35,7 +38,8 @@ class SoftmaxEngine(SharedComponent):
     """Run SOFTMAX commands, one after another.
 
     Rows are dealt to ``units`` softmax units in turn, and their results collected in the same
-    order. A row is read whole before any of it is written, so the target may be the source.
+    order. A row is read whole before any of it is written, so the target may be the source. Rows of
+    a command whose ``SETTINGS`` and threshold are those of the one before follow without a gap.
 
     One ``PruningBoundary`` serves all units: it finds the boundary of a command's threshold while
     the first row is read.
@@ -61,8 +65,11 @@ class SoftmaxEngine(SharedComponent):
     read : ``In(ReadPort(fmt, tile))``
     write : ``Out(stream.Signature(BufferWrite(fmt, tile)))``
     done : ``Out(1)``
-        Strobe: the last write of a command was taken.
+        Strobe: the last write of the oldest command was taken.
     """
+
+    UNDER_WAY = 4
+    """Commands that are taken and not done, at most."""
 
     i: stream.Interface
     read: Any
@@ -91,27 +98,42 @@ class SoftmaxEngine(SharedComponent):
         m.submodules.reader = reader = VectorReader(fmt=self.fmt, tile=self.tile)
         wiring.connect(m, reader.port, wiring.flipped(self.read))
 
-        busy = Signal()
         command = Signal(SoftmaxCommand(self.fmt))
         body = self.i.payload.body
         taken = Signal()
+        # Rows of a command that is alike may follow those of the one before at once.
+        m.submodules.targets = targets = Queue(shape=RowRange(), depth=self.UNDER_WAY)
+        wiring.connect(m, targets.o, target.i)
+        under_way = Signal(range(self.UNDER_WAY + 1))
+        alike, offered = Signal(), Signal()
+        m.d.sync += [
+            offered.eq(self.i.valid & ~self.i.ready),
+            alike.eq(
+                (command.threshold == self.i.payload.threshold)
+                & Cat(command.body[name] == body[name] for name in SETTINGS).all()
+            ),
+            under_way.eq(under_way + taken - self.done),
+        ]
         m.d.comb += [
-            self.i.ready.eq(~busy & source.i.ready & target.i.ready),
+            self.i.ready.eq(
+                source.i.ready
+                & ((under_way == 0) | ((under_way < self.UNDER_WAY) & offered & alike))
+            ),
             taken.eq(self.i.valid & self.i.ready),
             source.i.valid.eq(taken),
-            target.i.valid.eq(taken),
+            targets.i.valid.eq(taken),
             source.i.payload.base.eq(body.source_base),
             source.i.payload.row_stride.eq(body.source_row_stride),
-            target.i.payload.base.eq(body.target_base),
-            target.i.payload.row_stride.eq(body.target_row_stride),
+            targets.i.payload.base.eq(body.target_base),
+            targets.i.payload.row_stride.eq(body.target_row_stride),
         ]
-        for walker in (source, target):
+        for walker in (source, targets):
             m.d.comb += [
                 walker.i.payload.rows.eq(body.rows),
                 walker.i.payload.blocks.eq(body.blocks),
             ]
         with m.If(taken):
-            m.d.sync += [Value.cast(command).eq(self.i.payload), busy.eq(1)]
+            m.d.sync += Value.cast(command).eq(self.i.payload)
         m.d.comb += [
             reader.addresses.valid.eq(source.o.valid),
             reader.addresses.payload.eq(source.o.payload.address),
@@ -121,7 +143,7 @@ class SoftmaxEngine(SharedComponent):
         # Begun here, the search ends within ``Softmax.BOUNDARY_NEEDED`` cycles.
         m.submodules.boundary = boundary = PruningBoundary(fmt=self.fmt)
         m.d.comb += [
-            boundary.start.eq(taken),
+            boundary.start.eq(taken & (under_way == 0)),
             boundary.threshold.eq(self.i.payload.threshold),
         ]
 
@@ -181,5 +203,4 @@ class SoftmaxEngine(SharedComponent):
                 m.d.sync += collecting.eq(following(collecting))
             with m.If(target.o.payload.end):
                 m.d.comb += self.done.eq(1)
-                m.d.sync += busy.eq(0)
         return m

@@ -22,7 +22,8 @@ __all__ = ["VectorEngine"]
 class VectorEngine(SharedComponent):
     """Run SOFTMAX and LAYERNORM commands in order, one at a time.
 
-    One without rows does nothing, but gamma and beta are read.
+    Rows of a command follow those of the one before without a gap where nothing but their places
+    differs. One without rows does nothing, but gamma and beta are read.
 
     Parameters
     ----------
@@ -101,7 +102,8 @@ class VectorEngine(SharedComponent):
         wiring.connect(m, softmax.write, wiring.flipped(self.writes[0]))
         wiring.connect(m, layer_norm.write, wiring.flipped(self.writes[1]))
 
-        busy, nothing = Signal(), Signal()  # `nothing`: a softmax without rows
+        nothing = Signal()  # a softmax without rows
+        under_way, norms = Signal(range(8)), Signal()  # commands, and whether they are layer norms
         command = data.View(VectorCommand(), self.i.payload.body)
         m.d.comb += [
             Value.cast(softmax.i.payload.body).eq(Value.cast(command.body.softmax)),
@@ -111,7 +113,8 @@ class VectorEngine(SharedComponent):
             self.saturated.eq(layer_norm.saturated),
             self.done.eq(softmax.done | layer_norm.done | nothing),
         ]
-        with m.If(~busy):
+        # An engine takes the next command while it is at work if it can be told so.
+        with m.If((under_way == 0) | (~nothing & (norms == command.layernorm))):
             with m.If(command.layernorm):
                 m.d.comb += [
                     layer_norm.i.valid.eq(self.i.valid),
@@ -122,7 +125,7 @@ class VectorEngine(SharedComponent):
                     softmax.i.valid.eq(self.i.valid),
                     self.i.ready.eq(softmax.i.ready),
                 ]
-            with m.Else():
+            with m.Elif(under_way == 0):
                 m.d.comb += self.i.ready.eq(1)
                 m.d.sync += nothing.eq(self.i.valid)
         softmax_keep, norm_keep = (w.payload.vector.keep for w in (softmax.write, layer_norm.write))
@@ -132,7 +135,7 @@ class VectorEngine(SharedComponent):
         m.d.sync += [self.kept.entry.eq(entry), self.kept.count.eq(count_ones(keep))]
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [
-                busy.eq(1),
+                norms.eq(command.layernorm),
                 entry.eq(
                     Mux(
                         command.layernorm,
@@ -141,6 +144,7 @@ class VectorEngine(SharedComponent):
                     )
                 ),
             ]
-        with m.Elif(self.done):
-            m.d.sync += [busy.eq(0), nothing.eq(0)]
+        with m.If(nothing):
+            m.d.sync += nothing.eq(0)
+        m.d.sync += under_way.eq(under_way + (self.i.valid & self.i.ready) - self.done)
         return m
