@@ -12,7 +12,6 @@ from acceltran_sim.errors import InputError
 from acceltran_sim.golden.localizer import Localizer
 from acceltran_sim.models.classifier import BERT_TINY_SST2
 from acceltran_sim.models.encoder_model import load_model
-from acceltran_sim.program import parts
 from acceltran_sim.program.builder import build
 from acceltran_sim.program.command import Command
 from acceltran_sim.program.fill import fill
@@ -119,7 +118,10 @@ def test_edge():
     rng = np.random.default_rng(5)
     program = check(EDGE, load_model(BERT_TINY_SST2), job_of(rng, [128, 128, 100, 31], 128))
     products = [c for c in program.commands if c.opcode == Opcode.MATMUL]
-    assert {c["rows"] for c in products} == {32}
+    assert {c["rows"] for c in products} == {8, 32}
+    # Only the product of most chunks is not cut.
+    whole = {(c["inner_vectors"], c["columns"]) for c in products if c["rows"] == 32}
+    assert whole == {(32, 8)}
     assert {c["streams"] for c in products if c["columns"] == 8} == {8}
     assert {c["streams"] for c in products if c["columns"] == 4} == {16}
 
@@ -236,11 +238,9 @@ def test_fill():
     assert fill(TWO, [], 1.0).multipliers == 0
 
 
-def test_parts_of_rows_share_tiles(monkeypatch):
+def test_parts_of_rows_share_tiles():
     """Parts of a product of a single tile load it once."""
-    names = ("key", "value", "query", "attention_output", "intermediate", "attention_norm")
-    monkeypatch.setattr(parts, "MOST_PARTS_OF_CLUSTERS", dict.fromkeys(names, 2))
-    program = run(TWO, [64], layers=2)
+    program = run(TWO, [40], layers=2)
     products = [c for c in program.commands if c.opcode == Opcode.MATMUL]
     assert sum(c["reuse_tile"] for c in products) == sum(c["keep_tile"] for c in products) >= 10
     n, kept = next((n, c) for n, c in enumerate(program.commands) if c["keep_tile"])
