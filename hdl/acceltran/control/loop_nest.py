@@ -102,7 +102,7 @@ class LoopNest(SharedComponent):
         # From the first column of C to `place` in the first word.
         before, distance = Signal(), Signal.like(self.place)
         m.d.comb += [
-            before.eq(self.place < bank),
+            before.eq(self.place < bank if bank_bits else 0),
             distance.eq(Mux(before, bank - self.place, self.place - bank)),
         ]
         transposed = Signal()
