@@ -7,11 +7,13 @@ import types
 import numpy as np
 import pytest
 
+from acceltran.arch.commands import COMMAND_BYTES
 from acceltran.arch.config import ConfigError
 from acceltran.arch.presets import TINY
 from acceltran.arch.registers import COUNTERS, ErrorCause
 from acceltran_cli import encoder_run
-from acceltran_sim.program.interpreter import interpret
+from acceltran_sim.program.assembler import decode_program
+from acceltran_sim.program.interpreter import Interpreter
 from acceltran_sim.rtl.simulator import SimulationError, SimulationResult
 
 
@@ -20,27 +22,35 @@ def machine(monkeypatch):
     """A machine whose results a test may change."""
     changes = types.SimpleNamespace(cause=ErrorCause.NONE, command=0, flip=None, seen={})
 
-    def simulate(simulator, *, image, base, program, commands, seed, stall, progress):
+    def simulate_in_turn(simulator, calls, *, image, base, seed, stall, progress):
         changes.seen = {"seed": seed, "stall": stall}
-        progress(commands, 1000)
-        run = interpret(TINY, base, image, program, commands * 128)
-        memory = bytearray(run.dram)
-        if changes.flip is not None:
-            memory[program + changes.flip - base] ^= 1
-        return SimulationResult(
-            image=bytes(memory),
-            counters={name: n + 1000 for n, (name, _) in enumerate(COUNTERS)},
-            error_cause=changes.cause,
-            error_command=changes.command,
-            commands_done=commands,
-        )
+        run = Interpreter(TINY, base, image)
+        results, done = [], 0
+        for n, call in enumerate(calls):
+            start = call.address - base
+            run.run(decode_program(image[start : start + call.commands * COMMAND_BYTES]))
+            done += call.commands
+            progress(done, 1000 * (n + 1))
+            memory = bytearray(run.dram)
+            if changes.flip is not None:
+                memory[start + changes.flip] ^= 1
+            results.append(
+                SimulationResult(
+                    image=bytes(memory),
+                    counters={name: 1000 * (n + 1) + k for k, (name, _) in enumerate(COUNTERS)},
+                    error_cause=changes.cause,
+                    error_command=changes.command,
+                    commands_done=call.commands,
+                )
+            )
+        return results
 
     module = types.ModuleType("acceltran.generate")
     module.generate_verilog = lambda config: "module acceltran; endmodule"  # type: ignore
     monkeypatch.setitem(sys.modules, "acceltran.generate", module)
     monkeypatch.setattr(encoder_run, "find_simulator", lambda config: None)
     monkeypatch.setattr(encoder_run, "make_simulator", lambda config, verilog: None)
-    monkeypatch.setattr(encoder_run, "simulate", simulate)
+    monkeypatch.setattr(encoder_run, "simulate_in_turn", simulate_in_turn)
     return changes
 
 
@@ -74,12 +84,27 @@ def test_summary(acceltran, rtl, machine):
     assert lines[2] == "multipliers  64, used 1.6% of the time"
     counts = {name: 1000 + n for n, (name, _) in enumerate(COUNTERS)}
     read, written = (counts[f"dma_{way}_bytes"] for way in ("read", "write"))
-    assert lines[4] == f"DRAM         {read:,} bytes read, {written:,} bytes written"
-    assert lines[5] == "check        RTL = golden, bit for bit"
+    assert lines[6] == f"DRAM         {read:,} bytes read, {written:,} bytes written"
+    assert lines[7] == "check        RTL = golden, bit for bit"
     content = json.loads(acceltran(*rtl, "--json").stdout)
     assert content["cycles"] == 1000 and content["rtl_equals_golden"] is True
     assert content["multiplier_utilisation"] == 1001 / 64000
     assert content["counters"] == counts
+
+
+def test_resident(acceltran, arguments, rtl, machine):
+    """The second of three programs counts."""
+    assert acceltran(*arguments).code == 0
+    with np.load(arguments[-1]) as y:
+        expected = y["raw"]
+    answer = acceltran(*rtl, "--resident")
+    assert (answer.code, answer.stderr) == (0, "")
+    lines = answer.stdout.splitlines()
+    assert lines[1] == "cycles       2,000 (0.003 ms at 700 MHz)"
+    assert "buffers      loaded in 1,000 cycles, stored in 3,000" in lines
+    with np.load(arguments[-1]) as y:
+        assert (y["raw"] == expected).all()
+        assert (y["counter_load_cycles"], y["counter_store_cycles"]) == (1000, 3000)
 
 
 def test_difference(acceltran, rtl, machine):
