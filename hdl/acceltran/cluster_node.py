@@ -1,4 +1,7 @@
+# amaranth: UnusedElaboratable=no
 """A cluster's node, with a reset of its own."""
+
+from functools import cache
 
 from amaranth import ClockDomain, ClockSignal, DomainRenamer, Module, ResetSignal, Signal
 from amaranth.lib import wiring
@@ -10,6 +13,11 @@ from acceltran.node_core import NodeCore
 __all__ = ["ClusterNode"]
 
 
+@cache
+def _signature(config: AcceleratorConfig) -> wiring.Signature:
+    return NodeCore(config=config).signature
+
+
 class ClusterNode(SharedComponent):
     """``NodeCore``, reset a cycle after the rest of the machine: nothing in it sees a reset that
     has come a long way.
@@ -19,7 +27,7 @@ class ClusterNode(SharedComponent):
 
     def __init__(self, *, config: AcceleratorConfig):
         self.config = config
-        super().__init__(NodeCore(config=config).signature)
+        super().__init__(_signature(config))
 
     def elaborate(self, platform):
         m = Module()
