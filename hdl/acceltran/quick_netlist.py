@@ -103,27 +103,28 @@ def _resolve_value(self: Any, value: Any) -> Any:
     known = vars(self).setdefault("resolved", {})
     if id(value) not in known:
         connections = self.connections
-        nets = [_resolve(connections, net) if net < 0 else net for net in value]
+        nets = [connections[net] if net < 0 else net for net in value]
         known[id(value)] = value, _value(_nir.Value, nets)  # with `value`, which keeps its number
     return known[id(value)][1]
 
 
-def _resolve(connections: dict[Any, Any], net: Any) -> Any:
-    """Driver of a net that stands for a bit of a signal; the way to it gets shorter."""
-    passed = []
-    while net < 0:
-        passed.append(net)
-        net = connections[net]
-        if len(passed) > len(connections):
-            raise _Circle
-    for before in passed[:-1]:
-        connections[before] = net
-    return net
+def _find_drivers(connections: dict[Any, Any]) -> None:
+    """Connect each net that stands for a bit of a signal to its driver, with none in between."""
+    for start, net in connections.items():
+        passed = [start]
+        while net < 0:
+            passed.append(net)
+            if len(passed) > len(connections):
+                raise _Circle
+            net = connections[net]
+        for before in passed:
+            connections[before] = net
 
 
 def _check_comb_cycles(self: Any) -> None:
     """Look at whole cells; at the single bits only if there is a cycle of cells."""
     try:
+        _find_drivers(self.connections)
         left = _cells_in_cycles(self)
         if not left or not _has_cycle(self, left):
             return
@@ -146,7 +147,7 @@ def _cells_in_cycles(self: Any) -> set[int]:
         if isinstance(cell, COMBINATIONAL):
             clocked = isinstance(cell, _nir.FlipFlop)
             nets = (cell.clk, cell.arst) if clocked else cell.input_nets()
-            sources = {_resolve(connections, net) >> 16 for net in nets}
+            sources = {(connections[net] if net < 0 else net) >> 16 for net in nets}
             waits_for[number] = len(sources)
             for source in sources:
                 followers.setdefault(source, []).append(number)
@@ -164,7 +165,7 @@ def _has_cycle(netlist: Any, cells: set[int]) -> bool:
 
     def sources(net: Any) -> Iterator[Any]:
         for source, _ in netlist.cells[net >> 16].comb_edges_to(net & 0xFFFF):
-            source = _resolve(netlist.connections, source)
+            source = netlist.connections.get(source, source)
             if source > 1 and source >> 16 in cells:
                 yield source
 

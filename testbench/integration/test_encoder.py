@@ -32,6 +32,8 @@ VARIANTS = {
     "dot": override(TINY, {"datapath.lane": "dot"}),
     "window8": override(TINY, {"datapath.weight_window": "8"}),
     "window16": override(TINY2, {"datapath.weight_window": "16", "datapath.frac_bits": "12"}),
+    "narrow": override(TINY, {"datapath.multipliers": "4"}),
+    "wide": override(TINY, {"datapath.tile": "8", "array.lanes": "2"}),
 }
 
 SENTENCES = (

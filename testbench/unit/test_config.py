@@ -2,7 +2,7 @@
 
 import pytest
 
-from acceltran.arch.config import MOST_STREAMS, AcceleratorConfig, Array
+from acceltran.arch.config import MOST_STREAMS, AcceleratorConfig, Array, ConfigError, Datapath
 from acceltran.arch.presets import PRESETS
 
 
@@ -11,7 +11,27 @@ from acceltran.arch.presets import PRESETS
 )
 def test_streams(lanes, streams):
     """The largest power of two that divides the lanes, up to a limit."""
-    assert Array(lanes=lanes).streams == streams <= MOST_STREAMS
+    assert AcceleratorConfig(array=Array(lanes=lanes)).streams == streams <= MOST_STREAMS
+
+
+@pytest.mark.parametrize(
+    ("multipliers", "lanes", "streams", "lane_multipliers"),
+    [(16, 6, 2, 16), (32, 12, 4, 16), (4, 6, 2, 4), (1, 6, 2, 1)],
+)
+def test_multipliers(multipliers, lanes, streams, lane_multipliers):
+    """A lane of the multipliers of two vectors is two lanes; one of fewer works in beats."""
+    config = AcceleratorConfig(
+        array=Array(lanes=6), datapath=Datapath(tile=16, multipliers=multipliers)
+    )
+    assert (config.lanes, config.streams) == (lanes, streams)
+    assert config.lane_multipliers == lane_multipliers
+    assert config.multipliers == 6 * multipliers
+
+
+@pytest.mark.parametrize("settings", [{"lane": "dot"}, {"weight_window": 8}])
+def test_narrow_lanes_are_broadcast_lanes(settings):
+    with pytest.raises(ConfigError, match=r"^datapath\.multipliers must be at least"):
+        AcceleratorConfig(datapath=Datapath(multipliers=8, **settings))
 
 
 @pytest.mark.parametrize(("pes", "activation", "weight"), [(1, 2, 1), (4, 8, 4)])

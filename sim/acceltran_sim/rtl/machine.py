@@ -13,8 +13,8 @@ from acceltran_sim.rtl.verilator import cache_folder
 __all__ = ["find_simulator", "make_simulator"]
 
 GENERATOR = Path(acceltran.__file__).parent
-NODE = re.compile(r"^module (acceltran_ClusterNode\w*)", re.MULTILINE)
-"""All of a cluster: what there are many of in a machine of several clusters."""
+BLOCK = re.compile(r"^module (acceltran_(?:ClusterNode|ProcessingElement)\w*)", re.MULTILINE)
+"""What there are many of in a machine of several clusters: all of a cluster, and its PEs."""
 
 
 def find_simulator(config: AcceleratorConfig) -> Path | None:
@@ -29,11 +29,11 @@ def find_simulator(config: AcceleratorConfig) -> Path | None:
 
 def make_simulator(config: AcceleratorConfig, verilog: str) -> Path:
     """Compile ``verilog``, what the generator writes for ``config``, and remember it."""
-    node = NODE.search(verilog) if config.array.clusters > 1 else None
+    blocks = BLOCK.findall(verilog) if config.array.clusters > 1 else ()
     simulator = build_simulator(
         verilog,
         axi_data_bits=config.memory.axi_data_bits,
-        block=node and node[1],
+        blocks=blocks,
     )
     note = _note(config)
     note.parent.mkdir(parents=True, exist_ok=True)

