@@ -35,6 +35,10 @@ VARIANTS = {
     "narrow": override(TINY, {"datapath.multipliers": "4"}),
     "wide": override(TINY, {"datapath.tile": "8", "array.lanes": "2"}),
 }
+CLUSTERS = {
+    "two": override(TINY2, {"array.pes_per_cluster": "1"}),
+    "five": override(TINY2, {"array.pes": "5", "array.pes_per_cluster": "1", "array.lanes": "2"}),
+}
 
 SENTENCES = (
     "a gripping , funny film",
@@ -87,6 +91,27 @@ def test_random_layers(name, seed, pytestconfig):
         sparsity=SPARSITIES[seed % 3],
         seed=seed,
         stall=STALLS[(seed // 3 + (name == "tiny")) % 2],
+        latency=int(rng.choice([1, 20, 200])),
+    )
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_clusters(name, seed):
+    """Sequences on groups of clusters, in rounds; some clusters own few rows, or none."""
+    rng = np.random.default_rng([14, seed])
+    heads, head_size = int(rng.integers(1, 4)), int(rng.integers(16, 40))
+    model = random_model(
+        rng, layers=2, heads=heads, head_size=head_size, intermediate=int(rng.integers(30, 150))
+    )
+    batch, sequence = int(rng.integers(1, 7)), int(rng.integers(1, 50))
+    check_job(
+        CLUSTERS[name],
+        model,
+        random_job(rng, hidden=heads * head_size, sequence=sequence, batch=batch),
+        sparsity=SPARSITIES[seed % 3],
+        seed=seed,
+        stall=STALLS[seed % 2],
         latency=int(rng.choice([1, 20, 200])),
     )
 

@@ -13,7 +13,6 @@ from acceltran.arch.config import AcceleratorConfig, Array, Buffers, Datapath, L
 from acceltran.cluster import Cluster
 from acceltran.control.product_command import ProductCommand
 from acceltran.memory.ports import BufferWrite
-from acceltran.memory.tile_walker import TileWalker
 from acceltran_sim.golden.epilogue import epilogue
 from acceltran_sim.golden.loop_nest import tiles
 from acceltran_sim.golden.product import exact_sums
@@ -415,4 +414,7 @@ async def tiles_come_at_full_rate(dut, source):
     dut._log.info(f"{cycles} cycles, {batches} tiles of {vectors} vectors per loader")
     # Two banks have no place for two ports that read transposed vectors.
     waits = 1.05 if bench.pes > 1 else 1.3
-    assert cycles <= batches * (waits * vectors + TileWalker.TILE_CYCLES) + 100
+    # A half is handed over once its row has been read and its bias is in use; a transposed tile
+    # leaves when its last block is complete.
+    handover = 12 + (bench.tile if transposed else 0)
+    assert cycles <= batches * (waits * vectors + handover) + 100
