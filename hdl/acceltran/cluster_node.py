@@ -1,5 +1,7 @@
 """A cluster's node, with a reset of its own."""
 
+from typing import Any
+
 from amaranth import ClockDomain, ClockSignal, DomainRenamer, Module, ResetSignal, Signal
 from amaranth.lib import wiring
 
@@ -30,7 +32,7 @@ class ClusterNode(SharedComponent):
         core = NodeCore(config=self.config)
         m.submodules.core = DomainRenamer("node")(core)
         for path, member, inner in core.signature.flatten(core):
-            outer = self
+            outer: Any = self
             for step in path:
                 outer = outer[step] if isinstance(step, int) else getattr(outer, step)
             if member.flow == wiring.In:

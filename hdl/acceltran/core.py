@@ -159,7 +159,7 @@ class Core(SharedComponent):
             for name in ("load", "store")
         }
         completions = {name: Completion(depth=MOST_UNDER_WAY) for name in ("product", "vector")}
-        nodes = [ClusterNode(config=config) for _ in range(clusters)]
+        nodes: list[Any] = [ClusterNode(config=config) for _ in range(clusters)]
         for n, node in enumerate(nodes):
             m.submodules[f"node{n}"] = node
             m.d.comb += node.index.eq(n)
@@ -245,7 +245,7 @@ class Core(SharedComponent):
         self._count(m, queues, completions, transfers, scheduler, nodes, weights)
         return m
 
-    def _command_nodes(self, m: Module, scheduler, completions, nodes: list[ClusterNode]) -> None:
+    def _command_nodes(self, m: Module, scheduler, completions, nodes: list[Any]) -> None:
         """Products, vector operations and SEQUENCE, in program order, to all nodes."""
         layout = NodeCommand(self.config.fmt.width)
         m.submodules.fork = fork = StreamFork(shape=layout, leaves=len(nodes))
@@ -321,7 +321,7 @@ class Core(SharedComponent):
                 m.d.comb += getattr(node.kept_query, member).eq(value)
         m.d.comb += thresholds.kept.eq(reduced(m, [node.kept for node in nodes], add, name="kept"))
 
-    def _exchange(self, m: Module, number: int, scheduler, nodes: list[ClusterNode]) -> None:
+    def _exchange(self, m: Module, number: int, scheduler, nodes: list[Any]) -> None:
         """Results that PE ``number`` of each node shares."""
         exchange = Exchange(
             fmt=self.config.fmt, tile=self.config.datapath.tile, clusters=len(nodes)

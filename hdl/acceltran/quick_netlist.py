@@ -24,8 +24,8 @@ CONSTANTS = (_nir.Net(0), _nir.Net(1))
 
 _emit_module = rtlil.ModuleEmitter.emit
 _connect_every_net = _ir.NetlistEmitter.connect
-_check_every_net = _nir.Netlist.check_comb_cycles
-_flows_of_all_modules = _ir._compute_net_flows
+_check_every_net = _nir.Netlist.check_comb_cycles  # type: ignore[attr-defined]
+_flows_of_all_modules = _ir._compute_net_flows  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager
@@ -145,8 +145,10 @@ def _cells_in_cycles(self: Any) -> set[int]:
     waits_for: dict[int, int] = {}
     for number, cell in enumerate(self.cells):
         if isinstance(cell, COMBINATIONAL):
-            clocked = isinstance(cell, _nir.FlipFlop)
-            nets = (cell.clk, cell.arst) if clocked else cell.input_nets()
+            nets: Any = cell.input_nets()
+            if isinstance(cell, _nir.FlipFlop):
+                register: Any = cell
+                nets = (register.clk, register.arst)
             sources = {(connections[net] if net < 0 else net) >> 16 for net in nets}
             waits_for[number] = len(sources)
             for source in sources:

@@ -8,7 +8,7 @@ import pytest
 
 from acceltran.arch.commands import BODIES, Opcode
 from acceltran.control.command_layout import command_layout
-from acceltran.control.command_word import QueuedCommand
+from acceltran.control.command_word import CommandHeader
 from acceltran.control.localizer import SHARE, Localizer
 from acceltran.control.node_command import NODE_BODY_WIDTH, NodeCommand, NodeKind
 from acceltran.control.product_command import ProductCommand
@@ -94,7 +94,7 @@ def node_command(opcode: Opcode, fields: dict[str, int], header: int, threshold:
 
 
 def header_width() -> int:
-    return QueuedCommand(NODE_BODY_WIDTH, WIDTH).members["header"].size
+    return CommandHeader().size
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")

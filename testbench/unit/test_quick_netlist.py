@@ -2,6 +2,7 @@
 """Quick netlists are those of Amaranth, and what it refuses is refused."""
 
 import gc
+from typing import Any
 
 import pytest
 from amaranth import Cat, Const, Module, Signal, unsigned
@@ -19,6 +20,7 @@ class Sample(wiring.Component):
 
     i: Signal
     o: Signal
+    s: Any
 
     def __init__(self):
         super().__init__({"i": In(8), "o": Out(8), "s": In(data.StructLayout({"a": 3, "b": 0}))})

@@ -43,6 +43,8 @@ LOOP_CYCLES = make_control(FixedPoint(int_bits=4, frac_bits=16)).loop_cycles
 class WithTotals(wiring.Component):
     """ThresholdControl with what counts for it, some cycles away."""
 
+    orders: Any
+
     def __init__(self, fmt: FixedPoint):
         self.control = make_control(fmt)
         own = {

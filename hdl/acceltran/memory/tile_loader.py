@@ -262,7 +262,7 @@ class TileLoader(SharedComponent):
         ]
 
         # A block leaves the transposer from the cycle after its last vector entered on.
-        transposed = Signal(layout)
+        transposed: Any = Signal(layout)
         with m.If(transposer.i.valid & item.row[: (size - 1).bit_length()].all()):
             m.d.sync += [transposed.eq(item), transposed.row.eq(item.row & ~(size - 1))]
         with m.Elif(leaving):
