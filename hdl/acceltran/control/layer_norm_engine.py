@@ -43,6 +43,7 @@ class LayerNormEngine(SharedComponent):
     row is read whole before any of it is written, so the target may be one of the sources.
 
     Throughput is that of the unit; a command begins with ``2 * blocks`` reads of gamma and beta.
+    Rows of a command that differs from the one before in ``PLACES`` only follow without a gap.
 
     Parameters
     ----------
@@ -178,7 +179,8 @@ class LayerNormEngine(SharedComponent):
             self.saturated.eq(unit.saturated),
         ]
 
-        # Gamma, then beta, into the memories.
+        # Gamma, then beta, into the memories. Every command reads them, also one whose rows do not
+        # wait for that because they are there: clusters read together, whatever their pace.
         affine = readers["affine"]
         asked, stored = Signal(range(2 * most + 1)), Signal(range(2 * most + 1))
         twice = Signal(range(2 * most + 1))
@@ -194,6 +196,9 @@ class LayerNormEngine(SharedComponent):
             gamma.write_enable.eq(affine.vectors.valid & ~second),
             beta.write_enable.eq(affine.vectors.valid & second),
         ]
+        m.d.comb += affine.addresses.valid.eq(asked != twice)
+        with m.If(affine.addresses.valid & affine.addresses.ready):
+            m.d.sync += asked.eq(asked + 1)
         with m.If(affine.vectors.valid):
             m.d.sync += stored.eq(stored + 1)
         with m.If(asked < body.blocks):
@@ -204,18 +209,10 @@ class LayerNormEngine(SharedComponent):
         nothing = Signal()  # the command has no rows
         with m.FSM(init="idle"):
             with m.State("idle"):
-                m.d.comb += self.i.ready.eq(1)
-                with m.If(self.i.valid):
-                    m.d.sync += [
-                        Value.cast(command).eq(self.i.payload),
-                        asked.eq(0),
-                        stored.eq(0),
-                    ]
+                m.d.comb += self.i.ready.eq(stored == twice)
+                with m.If(self.i.valid & self.i.ready):
                     m.next = "load"
             with m.State("load"):
-                m.d.comb += affine.addresses.valid.eq(asked != twice)
-                with m.If(affine.addresses.valid & affine.addresses.ready):
-                    m.d.sync += asked.eq(asked + 1)
                 with m.If(stored == twice):
                     m.next = "begin"
                     with m.If(body.rows == 0):
@@ -232,10 +229,11 @@ class LayerNormEngine(SharedComponent):
             with m.State("run"):
                 with m.If(ended & (under_way == 1)):
                     m.next = "idle"
-                with m.Elif(offered & alike & (under_way < self.UNDER_WAY)):
+                with m.Elif(offered & alike & (under_way < self.UNDER_WAY) & (stored == twice)):
                     m.d.comb += self.i.ready.eq(1)
-                    m.d.sync += Value.cast(command).eq(self.i.payload)
                     m.next = "begin"
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += [Value.cast(command).eq(self.i.payload), asked.eq(0), stored.eq(0)]
 
         # Replay gamma and beta: fetch a row of the memories, offer it until it is taken.
         fetched, fetch = Signal(), Signal()
