@@ -13,8 +13,8 @@ from acceltran_sim.rtl.verilator import cache_folder
 __all__ = ["find_simulator", "make_simulator"]
 
 GENERATOR = Path(acceltran.__file__).parent
-BLOCK = re.compile(r"^module (acceltran_(?:ClusterNode|ProcessingElement)\w*)", re.MULTILINE)
-"""What there are many of in a machine of several clusters: all of a cluster, and its PEs."""
+BLOCK = re.compile(r"^module (acceltran_ClusterNode\w*)", re.MULTILINE)
+"""What there are many of in a machine of several clusters: all of a cluster."""
 
 
 def find_simulator(config: AcceleratorConfig) -> Path | None:
