@@ -19,7 +19,8 @@ from acceltran_sim.program.image import Program
 from acceltran_sim.program.job import Job
 from acceltran_sim.program.products import DEFAULT_ORDER
 from acceltran_sim.program.quantize import quantize, quantize_model
-from acceltran_sim.rtl.simulator import build_simulator, simulate
+from acceltran_sim.rtl.machine import make_simulator
+from acceltran_sim.rtl.simulator import simulate
 
 __all__ = ["check_job", "check_rtl", "quantized", "random_job", "random_model", "simulator"]
 
@@ -80,8 +81,7 @@ def quantized(
 @cache
 def simulator(config: AcceleratorConfig) -> Path:
     """Compiled Verilog of a machine, made when first needed."""
-    verilog = generate_verilog(config)
-    return build_simulator(verilog, axi_data_bits=config.memory.axi_data_bits)
+    return make_simulator(config, generate_verilog(config))
 
 
 def check_rtl(
