@@ -13,10 +13,10 @@ __all__ = ["ClusterNode"]
 
 
 class ClusterNode(SharedComponent):
-    """``NodeCore``, reset a cycle after the rest of the machine: nothing in it sees a reset that
-    has come a long way.
+    """Cluster with its queues and buffer, reset a cycle after the rest of the machine.
 
-    Parameters and members are those of ``NodeCore``.
+    So nothing in it sees a reset that has come a long way. Parameters and members are those of
+    ``NodeCore``.
     """
 
     def __init__(self, *, config: AcceleratorConfig):

@@ -201,7 +201,7 @@ def test_name_map(machine):
         return f"{name}[0-{count - 1}]" if count > 1 else f"{name}0"
 
     node, pe = several("node", config.array.clusters), several("pe", config.array.pes_per_cluster)
-    lane = sidecar["name_map"][f"core.{node}.cluster.{pe}.{several('lane', config.lanes)}"]
+    lane = sidecar["name_map"][f"core.{node}.core.cluster.{pe}.{several('lane', config.lanes)}"]
     assert sidecar["modules"][lane]["instances"] == config.array.pes * config.lanes
 
 
