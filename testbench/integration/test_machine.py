@@ -84,4 +84,4 @@ def test_make_lists_its_targets():
         ["make"], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=True
     )
     targets = [line.split()[0] for line in answer.stdout.splitlines()]
-    assert targets == ["help", "setup", "demo", "test", "lint", "bench", "clean"]
+    assert targets == ["help", "setup", "demo", "test", "lint", "bench", "bench-generate", "clean"]

@@ -121,7 +121,9 @@ async def ends(dut):
     await bench.cycles(2)
     bench.shows(core_reset=1, finished=1, failed=0, running=0, status=DONE)
     await bench.cycles(1)
-    bench.shows(core_reset=0, finished=0, core_stop=0, status=DONE)
+    bench.shows(core_reset=1, finished=0, core_stop=0, status=DONE)
+    await bench.cycles(1)
+    bench.shows(core_reset=0, status=DONE)
     await bench.strobe("start")
     bench.shows(core_start=1, status=BUSY)
 

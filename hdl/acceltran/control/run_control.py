@@ -43,13 +43,15 @@ class RunControl(SharedComponent):
 
     Latency: ``core_start`` and ``core_stop`` rise a cycle after what they follow; ``finished``,
     ``failed`` and ``core_reset`` a cycle after the ports are quiet, and at the earliest in the
-    second cycle of ``core_stop``. A watchdog of n has expired when n cycles without ``progress``
-    have passed since the start or the last one.
+    second cycle of ``core_stop``. ``core_reset`` lasts two cycles: clusters are reset a cycle after
+    the core, which must not hear what they still say. A watchdog of n has expired when n cycles
+    without ``progress`` have passed since the start or the last one.
 
     Members
     -------
     start, soft_reset : ``In(1)``
-        Strobes of the host. ``start`` while busy or failed, or with ``soft_reset``, is ignored.
+        Strobes of the host. ``start`` while busy or failed, or with ``soft_reset``, or in a
+        reset, is ignored.
     watchdog : ``In(32)``
         Cycles without ``progress`` after which a program has failed; 0: never.
     progress : ``In(1)``
@@ -120,6 +122,7 @@ class RunControl(SharedComponent):
         idle_cycles = Signal(32)
         expired = Signal()
         settled = Signal()
+        clearing = Signal()
         m.d.comb += [
             settled.eq(self.quiet | (patience == 0)),
             expired.eq((self.watchdog != 0) & (idle_cycles >= self.watchdog)),
@@ -135,7 +138,8 @@ class RunControl(SharedComponent):
             self.core_start.eq(0),
             self.finished.eq(0),
             self.failed.eq(0),
-            self.core_reset.eq(0),
+            self.core_reset.eq(clearing),
+            clearing.eq(0),
         ]
         with m.If(patience != 0):
             m.d.sync += patience.eq(patience - 1)
@@ -175,6 +179,7 @@ class RunControl(SharedComponent):
                 with m.Elif(settled):
                     m.d.sync += [
                         self.core_reset.eq(1),
+                        clearing.eq(1),
                         self.running.eq(0),
                         self.finished.eq(1),
                         done.eq(1),
@@ -191,6 +196,7 @@ class RunControl(SharedComponent):
             with m.State("resetting"), m.If(settled):
                 m.d.sync += [
                     self.core_reset.eq(1),
+                    clearing.eq(1),
                     self.running.eq(0),
                     done.eq(0),
                     error.eq(0),
