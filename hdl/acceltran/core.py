@@ -276,6 +276,7 @@ class Core(SharedComponent):
             )
             m.d.comb += [
                 barrier.done.eq(delayed(m, done, self._exchange_delay(), name=f"{name}_done")),
+                completion.begun.eq(getattr(nodes[0], f"{name}_begun")),
                 completion.done.eq(barrier.all_done),
             ]
         with m.If(scheduler.sequence.valid):

@@ -50,6 +50,8 @@ def node_signature(config: AcceleratorConfig) -> wiring.Signature:
         "commands": In(stream.Signature(NodeCommand(fmt.width))),
         "signals": In(SemaphoreSignal()).array(3),
         "completed": In(SemaphoreSignal()).array(2),
+        "product_begun": Out(1),
+        "vector_begun": Out(1),
         "product_done": Out(1),
         "vector_done": Out(1),
         "weights": In(ReadPort(fmt, tile)).array(pes * config.tile_ports),
@@ -92,6 +94,8 @@ class NodeCore(SharedComponent):
         Of loads, stores and the scheduler.
     completed : ``In(SemaphoreSignal()).array(2)``
         Of products and of vector operations that all clusters have completed.
+    product_begun, vector_begun : ``Out(1)``
+        Strobes: a command of this queue begins here.
     product_done, vector_done : ``Out(1)``
         Strobes: the oldest command of this queue is complete here.
     weights : ``In(ReadPort(fmt, tile)).array(pes_per_cluster * tile_ports)``
@@ -121,6 +125,8 @@ class NodeCore(SharedComponent):
     commands: stream.Interface
     signals: list[Any]
     completed: list[Any]
+    product_begun: Signal
+    vector_begun: Signal
     product_done: Signal
     vector_done: Signal
     weights: list[Any]
@@ -213,6 +219,8 @@ class NodeCore(SharedComponent):
             cluster.waits_for_semaphore.eq(queues["product"].waiting),
             queues["product"].done.eq(cluster.done),
             queues["vector"].done.eq(vector.done),
+            self.product_begun.eq(product.valid & product.ready),
+            self.vector_begun.eq(queues["vector"].o.valid & queues["vector"].o.ready),
             self.product_done.eq(cluster.done),
             self.vector_done.eq(vector.done),
         ]

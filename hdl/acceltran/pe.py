@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from acceltran.arch.fixed_point import FixedPoint
-from acceltran.compute.drain import Drain, FinishedRow
+from acceltran.compute.drain import TICKETS, Drain, FinishedRow
 from acceltran.compute.epilogue import Epilogue
 from acceltran.compute.epilogue_parameters import EpilogueParameters
 from acceltran.compute.lane import HALVES, Lane, scalar_layout
@@ -100,8 +100,8 @@ class ProcessingElement(SharedComponent):
         read.
     draining : ``Out(2)``
         Bit h: finished rows of half h of the tile RAM wait for their bias.
-    pending : ``Out(2)``
-        Bit c: results of context c are not all written.
+    pending : ``Out(TICKETS)``
+        Bit t: results of rows with ticket t are not all written.
     """
 
     index: Signal
@@ -195,7 +195,7 @@ class ProcessingElement(SharedComponent):
             "effectual_products": Out(range(lanes * tile + 1)),
             "reading": Out(HALVES),
             "draining": Out(HALVES),
-            "pending": Out(CONTEXTS),
+            "pending": Out(TICKETS),
         })
 
     def elaborate(self, platform):
@@ -203,8 +203,9 @@ class ProcessingElement(SharedComponent):
         lanes = self._add_lanes(m)
         drain = self._add_drain(m, lanes)
         bias = self._add_bias(m, drain)
-        parameters = self._add_contexts(m, drain)
-        self._add_epilogue(m, drain, bias, parameters)
+        offered = Signal(range(TICKETS))  # ticket of the result on offer
+        parameters = self._add_contexts(m, drain, offered)
+        self._add_epilogue(m, drain, bias, parameters, offered)
         m.d.comb += [
             self.reading.eq(reduce(or_, (lane.reading for lane in lanes))),
             self.draining.eq(drain.draining),
@@ -314,7 +315,7 @@ class ProcessingElement(SharedComponent):
             m.d.sync += port.eq(drain.word)
         return Array(biases)[port]
 
-    def _add_contexts(self, m: Module, drain: Drain) -> Any:
+    def _add_contexts(self, m: Module, drain: Drain, offered: Signal) -> Any:
         """Let the rows of one context pass, then those of the other; its parameters."""
         words = [Signal(range(self.lanes + 1), name=f"words{c}") for c in range(CONTEXTS)]
         for context, enable in enumerate(self.lane_enable):
@@ -324,6 +325,7 @@ class ProcessingElement(SharedComponent):
                         # Lanes of all streams are enabled alike.
                         m.d.sync += words[context].eq(count_ones(enable) >> bits)
         entered = [Signal(name=f"entered{c}") for c in range(CONTEXTS)]
+        ticket = Signal(range(TICKETS))  # of the row that enters
         for rows, waiting in zip(self.rows, drain.rows, strict=True):
             concerned = Signal.like(rows.valid)
             used = [enable.any() for enable in self.lane_enable]
@@ -336,15 +338,23 @@ class ProcessingElement(SharedComponent):
             ]
             for context in range(CONTEXTS):
                 with m.If(rows.valid & rows.ready & concerned & (rows.payload.context == context)):
-                    m.d.comb += entered[context].eq(1)
+                    m.d.comb += [entered[context].eq(1), ticket.eq(rows.payload.ticket)]
         vectors = [Signal(PENDING_WIDTH, name=f"pending{c}") for c in range(CONTEXTS)]
         context = Signal()
         written = self.o.valid & self.o.ready
         for c, count in enumerate(vectors):
             m.d.sync += count.eq(count + Mux(entered[c], words[c], 0) - (written & (context == c)))
-            m.d.comb += self.pending[c].eq(count != 0)
-        with m.If(~Array(self.pending)[context] & Array(self.pending)[~context]):
+        awaited = Cat(count != 0 for count in vectors)
+        with m.If(~awaited.bit_select(context, 1) & awaited.bit_select(~context, 1)):
             m.d.sync += context.eq(~context)
+        coming = Signal(range(self.lanes + 1))  # vectors of the row that enters
+        for more, count in zip(entered, words, strict=True):
+            with m.If(more):
+                m.d.comb += coming.eq(count)
+        for t in range(TICKETS):
+            count = Signal(PENDING_WIDTH, name=f"awaited{t}")
+            m.d.sync += count.eq(count + Mux(ticket == t, coming, 0) - (written & (offered == t)))
+            m.d.comb += self.pending[t].eq(count != 0)
         parameters: Any = Signal(EpilogueParameters(self.fmt))
         m.d.comb += [
             drain.context.eq(context),
@@ -356,9 +366,14 @@ class ProcessingElement(SharedComponent):
         ]
         return parameters
 
-    def _add_epilogue(self, m: Module, drain: Drain, bias: Value, parameters: Any) -> None:
+    def _add_epilogue(
+        self, m: Module, drain: Drain, bias: Value, parameters: Any, offered: Signal
+    ) -> None:
         m.submodules.epilogue = epilogue = Epilogue(
-            fmt=self.fmt, tile=self.tile, inner=self.inner, tag_width=ADDRESS_WIDTH
+            fmt=self.fmt,
+            tile=self.tile,
+            inner=self.inner,
+            tag_width=ADDRESS_WIDTH + ceil_log2(TICKETS),
         )
         for name, _ in EpilogueParameters(self.fmt):
             if name != "entry":
@@ -366,11 +381,11 @@ class ProcessingElement(SharedComponent):
         m.d.comb += [
             epilogue.i.valid.eq(drain.o.valid),
             epilogue.i.payload.sums.eq(drain.o.payload.sums),
-            epilogue.i.payload.tag.eq(drain.o.payload.address),
+            epilogue.i.payload.tag.eq(Cat(drain.o.payload.address, drain.o.payload.ticket)),
             epilogue.i.payload.bias.eq(bias),
             drain.o.ready.eq(epilogue.i.ready),
             self.o.valid.eq(epilogue.o.valid),
-            self.o.payload.address.eq(epilogue.o.payload.tag),
+            Cat(self.o.payload.address, offered).eq(epilogue.o.payload.tag),
             self.o.payload.vector.eq(epilogue.o.payload.vector),
             epilogue.o.ready.eq(self.o.ready),
         ]

@@ -20,6 +20,8 @@ COMBINATIONAL = (
 )
 """Cells from whose inputs there may be a path to their outputs; of a register, from its clock."""
 LAYOUTS = (data.Layout, data.ArrayLayout)
+BIT_BITS = 20
+"""Of the number of a net, for the place in its cell: 16 are not enough for the widest buses."""
 CONSTANTS = (_nir.Net(0), _nir.Net(1))
 
 _emit_module = rtlil.ModuleEmitter.emit
@@ -32,8 +34,10 @@ _flows_of_all_modules = _ir._compute_net_flows  # type: ignore[attr-defined]
 def quick_netlist() -> Iterator[None]:
     """Convert designs with the same result and the same errors, in half the time.
 
-    No garbage is collected meanwhile: there are many objects, and most live until the end.
+    No garbage is collected meanwhile: there are many objects, and most live until the end. What
+    one conversion leaves is collected by the next.
     """
+    gc.collect()
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -43,14 +47,24 @@ def quick_netlist() -> Iterator[None]:
             yield
     finally:
         if collecting:
-            # Not all that was made since is looked at when the next object is.
+            # What was made is not all looked at when the next object is.
             gc.freeze()
             gc.unfreeze()
             gc.enable()
 
 
 def _net(cell: int, bit: int) -> Any:
-    return _nir.Net(cell << 16 | bit)
+    if bit >> BIT_BITS:
+        raise ValueError(f"A cell must have at most {1 << BIT_BITS} bits")
+    return _nir.Net(cell << BIT_BITS | bit)
+
+
+def _cell(self: Any) -> int:
+    return self >> BIT_BITS
+
+
+def _bit(self: Any) -> int:
+    return self & (1 << BIT_BITS) - 1
 
 
 def _value(cls: Any, nets: Iterable[Any] = ()) -> Any:
@@ -65,7 +79,9 @@ def _item(self: Any, index: Any) -> Any:
 
 
 def _add_value_cell(self: Any, width: int, cell: Any) -> Any:
-    first = self.add_cell(cell) << 16
+    first = self.add_cell(cell) << BIT_BITS
+    if width:
+        _net(0, width - 1)
     return _value(_nir.Value, map(_nir.Net, range(first, first + width)))
 
 
@@ -149,7 +165,7 @@ def _cells_in_cycles(self: Any) -> set[int]:
             if isinstance(cell, _nir.FlipFlop):
                 register: Any = cell
                 nets = (register.clk, register.arst)
-            sources = {(connections[net] if net < 0 else net) >> 16 for net in nets}
+            sources = {(connections[net] if net < 0 else net) >> BIT_BITS for net in nets}
             waits_for[number] = len(sources)
             for source in sources:
                 followers.setdefault(source, []).append(number)
@@ -166,9 +182,9 @@ def _has_cycle(netlist: Any, cells: set[int]) -> bool:
     """Say whether there is a cycle of bits among ``cells``."""
 
     def sources(net: Any) -> Iterator[Any]:
-        for source, _ in netlist.cells[net >> 16].comb_edges_to(net & 0xFFFF):
+        for source, _ in netlist.cells[net.cell].comb_edges_to(net.bit):
             source = netlist.connections.get(source, source)
-            if source > 1 and source >> 16 in cells:
+            if source > 1 and source >> BIT_BITS in cells:
                 yield source
 
     done: set[Any] = set()
@@ -264,6 +280,8 @@ def _format(self: Any, value: Any, spec: str) -> Any:
 
 QUICK: tuple[tuple[Any, str, Any], ...] = (
     (_nir.Net, "from_cell", staticmethod(_net)),
+    (_nir.Net, "cell", property(_cell)),
+    (_nir.Net, "bit", property(_bit)),
     (_nir.Net, "from_const", staticmethod(CONSTANTS.__getitem__)),
     (_nir.Value, "__new__", _value),
     (_nir.Value, "__getitem__", _item),

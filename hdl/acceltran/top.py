@@ -55,7 +55,7 @@ class AccelTran(wiring.Component):
             "aresetn": In(1),
             **{
                 name: member
-                for prefix in self._master_prefixes()
+                for prefix in self.config.memory.axi_prefixes
                 for name, member in prefixed(prefix, Axi4(config.memory.axi_data_bits)).items()
             },
             **prefixed("s_axil_", slave),
@@ -93,7 +93,7 @@ class AccelTran(wiring.Component):
         core = Core(config=self.config)
         m.submodules.core = DomainRenamer("core")(core)
 
-        for prefix, axi in zip(self._master_prefixes(), core.axi, strict=True):
+        for prefix, axi in zip(self.config.memory.axi_prefixes, core.axi, strict=True):
             self._connect(m, prefix, axi)
         self._connect(m, "s_axil_", registers.bus)
         m.d.sync += core_reset.eq(control.core_reset)
@@ -141,10 +141,6 @@ class AccelTran(wiring.Component):
         with m.Else():
             m.d.sync += registers.commands_done.eq(registers.commands_done + core.completed)
         return m
-
-    def _master_prefixes(self) -> list[str]:
-        masters = self.config.memory.axi_masters
-        return ["m_axi_"] if masters == 1 else [f"m_axi{n}_" for n in range(masters)]
 
     def _connect(self, m: Module, prefix: str, inner) -> None:
         """Connect ports ``prefix`` + name with the bus ``inner`` of a submodule."""

@@ -40,6 +40,7 @@ SMALL: dict[str, tuple[Any, ...]] = {
     "buffers.activation_kib": (512, 1024),
     "buffers.weight_kib": (512, 1024),
     "memory.axi_data_bits": (64, 128, 256),
+    "memory.axi_masters": (1, 2),
 }
 
 

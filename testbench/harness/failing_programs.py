@@ -130,7 +130,9 @@ BUS_ERRORS: dict[str, tuple[ErrorCause, int, Callable[[SmallJob], int]]] = {
 }
 CASES: dict[str, Callable[[SmallJob], Case]] = {
     "unknown_opcode": lambda job: Case(
-        replaced(job, SOFTMAX, bytes([max(Opcode) + 1]) + bytes(COMMAND_BYTES - 1)), ILLEGAL, SOFTMAX
+        replaced(job, SOFTMAX, bytes([max(Opcode) + 1]) + bytes(COMMAND_BYTES - 1)),
+        ILLEGAL,
+        SOFTMAX,
     ),
     "blank_memory": lambda job: Case(replaced(job, STORE, bytes(COMMAND_BYTES)), ILLEGAL, STORE),
     "stray_bit": stray_bit,

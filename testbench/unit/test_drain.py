@@ -11,7 +11,8 @@ from cocotb.triggers import Event
 
 from acceltran.arch.fixed_point import FixedPoint
 from acceltran.arch.sums import sum_width
-from acceltran.compute.drain import Drain, FinishedRow
+from acceltran.compute.drain import TICKETS, Drain, FinishedRow
+from acceltran.memory.ports import ADDRESS_WIDTH
 from testbench.harness.fields import pack_fields
 from testbench.harness.simulate import parameters, simulate, start
 from testbench.harness.streams import StreamSink, StreamSource
@@ -19,6 +20,7 @@ from testbench.harness.streams import StreamSink, StreamSource
 FORMAT = FixedPoint(int_bits=1, frac_bits=2)
 SHAPE = {"fmt": FORMAT, "tile": 4, "inner": 16}
 WIDTH = 4 * sum_width(fmt=FORMAT, inner=16)
+ADDRESSES = (1 << ADDRESS_WIDTH) - 1
 
 
 @pytest.mark.parametrize(("lanes", "streams", "banks"), [(8, 4, 2), (6, 2, 1), (3, 1, 4)])
@@ -102,6 +104,7 @@ class Bench:
                     "address": base + row * most * self.banks,
                     "half": int(rng.integers(2)),
                     "context": number % 2,
+                    "ticket": int(rng.integers(TICKETS)),
                 }
                 for row in range(count)
             ],
@@ -182,13 +185,14 @@ class Bench:
             row = None
             for word in batch.words:
                 raw = await self.sink.get()
-                address = raw >> WIDTH
+                address, ticket = raw >> WIDTH & ADDRESSES, raw >> WIDTH + ADDRESS_WIDTH
                 if row is None:
                     row = (address - base) // (most * self.banks)
                     assert row in next_rows, "rows of a stream out of order"
                     next_rows[row % batch.streams] += batch.streams
                 fields = batch.rows[row]
                 assert address == fields["address"] + word * self.banks + self.index
+                assert ticket == fields["ticket"]
                 assert raw % (1 << WIDTH) == batch.sums[row][word]
                 assert self.taken_as.pop(0) == (fields["half"], word)
 

@@ -11,7 +11,7 @@ from cocotb.triggers import Event
 from acceltran.arch.activation import Activation
 from acceltran.arch.commands import THRESHOLDS
 from acceltran.arch.fixed_point import FixedPoint
-from acceltran.compute.drain import FinishedRow
+from acceltran.compute.drain import TICKETS, FinishedRow
 from acceltran.compute.epilogue_parameters import EpilogueParameters
 from acceltran.compute.lane import scalar_layout
 from acceltran.compute.lane_kinds import scalars_per_beat
@@ -109,9 +109,14 @@ class Pass:
         self.final_half = 0
         self.settled, self.loaded, self.fed = Event(), Event(), Event()
         """Settings are made; the final tile is loaded; all scalars are taken."""
+        self.tickets = [int(ticket) for ticket in rng.integers(TICKETS, size=rows)]
         self.finished = [Event() for _ in range(rows)]
         """The row has been given as one that will finish."""
         self.enable = sum(1 << lane for lane in range(bench.lanes) if lane // streams in words)
+
+    def row(self, address):
+        """Row of which a vector at ``address`` is part."""
+        return (address - self.base) // self.stride
 
     def address(self, bench, row, word):
         return self.base + row * self.stride + word * bench.pes + bench.index
@@ -135,8 +140,9 @@ class Bench:
         self.row_sources = [StreamSource(dut, f"rows__{s}") for s in range(self.streams)]
         self.sink = StreamSink(dut, "o", pace=sink_pace)
         self.counts = {"saturated": 0, "issued": 0, "effectual_products": 0}
-        self.entered = [0] * CONTEXTS
-        """By context: vectors that have been asked for, less those written."""
+        self.entered = [0] * TICKETS
+        """By ticket: vectors that have been asked for, less those written."""
+        self.under_way = [0] * CONTEXTS
         self.overlapped = False
         for port in range(self.ports):
             dut[f"tile_write__{port}__valid"].value = 0
@@ -151,29 +157,32 @@ class Bench:
     async def _count(self):
         """Add up the counters; compare ``kept`` and ``pending`` with what was seen before."""
         dut = self.dut
-        pending, kept = [0] * CONTEXTS, [0] * CONTEXTS
+        pending, kept = [0] * TICKETS, [0] * CONTEXTS
         while True:
             await dut.clk.rising_edge
             for name in self.counts:
                 self.counts[name] += int(dut[name].value)
             assert [int(dut[f"kept__{c}"].value) for c in range(CONTEXTS)] == kept
-            assert dut.pending.value == sum((count > 0) << c for c, count in enumerate(pending))
-            for work in self._rows_given():
-                self.entered[work.context] += len(work.words)
-                self.overlapped |= all(self.entered)
+            assert dut.pending.value == sum((count > 0) << t for t, count in enumerate(pending))
+            for work, row in self._rows_given():
+                self.entered[work.tickets[row]] += len(work.words)
+                self.under_way[work.context] += len(work.words)
+                self.overlapped |= all(self.under_way)
             kept = [0] * CONTEXTS
             if dut.o__valid.value and dut.o__ready.value:
                 word = dut.o__payload.value.to_unsigned()
-                context = self.passes[(word & 0xFFFFFF) >> 16].context
-                kept[context] = (word >> 24 + TILE * self.fmt.width).bit_count()
-                self.entered[context] -= 1
+                work = self.passes[(word & 0xFFFFFF) >> 16]
+                kept[work.context] = (word >> 24 + TILE * self.fmt.width).bit_count()
+                self.entered[work.tickets[work.row(word & 0xFFFFFF)]] -= 1
+                self.under_way[work.context] -= 1
             pending = list(self.entered)
 
     def _rows_given(self):
         for s in range(self.streams):
             if self.dut[f"rows__{s}__valid"].value and self.dut[f"rows__{s}__ready"].value:
                 address = self.dut[f"rows__{s}__payload"].value.to_unsigned() & 0xFFFFFF
-                yield self.passes[address >> 16]
+                work = self.passes[address >> 16]
+                yield work, work.row(address)
 
     def random(self, *shape, density=1.0):
         values = self.rng.integers(self.fmt.lowest, self.fmt.highest, shape, endpoint=True)
@@ -232,7 +241,7 @@ class Bench:
             if number >= CONTEXTS:
                 await self.passes[number - CONTEXTS].fed.wait()
                 await dut.clk.rising_edge
-                while int(dut.pending.value) >> context & 1:
+                while self.under_way[context]:
                     await dut.clk.rising_edge
             dut[f"lane_enable__{context}"].value = work.enable
             dut[f"stream_count__{context}"].value = work.streams
@@ -244,6 +253,7 @@ class Bench:
             for row in range(work.rows):
                 address = work.base + row * work.stride
                 fields = {"address": address, "half": work.final_half, "context": context}
+                fields["ticket"] = work.tickets[row]
                 source = self.row_sources[row % work.streams]
                 await source.put(pack_fields(FinishedRow(), fields))
                 work.finished[row].set()

@@ -9,7 +9,7 @@ import cocotb
 import pytest
 
 from acceltran.arch.fixed_point import FixedPoint
-from acceltran.compute.drain import FinishedRow
+from acceltran.compute.drain import TICKETS, FinishedRow
 from acceltran.compute.epilogue_parameters import EpilogueParameters
 from acceltran.control.product_command import ProductCommand
 from acceltran.control.product_sequencer import ProductSequencer
@@ -26,6 +26,8 @@ FORMAT = FixedPoint(int_bits=4, frac_bits=8)
 SHAPE = {"tile": 8, "tile_rows": 64, "partial_sums": 64}
 DEPTH = 1 << 23
 HALVES = 2
+LANES = ("streams", "c_first", "columns", "threshold")
+"""Fields that say how lanes are shared and enabled, and the entry of the threshold."""
 
 
 @pytest.mark.parametrize(
@@ -93,6 +95,7 @@ class Work:
     def __init__(self, command, threshold):
         lanes, pes = parameters()["lanes"], parameters()["pes"]
         self.command = command
+        self.threshold = threshold
         self.order = threshold << ProductCommand().size | pack_fields(ProductCommand(), command)
         given = {"threshold": threshold, "entry": command["threshold"]}
         names = [name for name, _ in EpilogueParameters(FORMAT) if name not in given]
@@ -115,12 +118,15 @@ class Work:
 
 def plan(works):
     """Rows in the order in which they are dealt."""
-    half, context, reloads, enabled = 1, 1, 0, None
+    half, context, ticket, reloads, before = 1, 1, TICKETS - 1, 0, None
     for order, work in enumerate(works):
         c = work.command
         for number, (tile, enable) in enumerate(work.tiles):
-            if number == 0 or enable != enabled:
-                context, enabled = 1 - context, enable
+            setting = enable, work.streams, work.settings
+            if number == 0 or setting != before:
+                ticket = (ticket + 1) % TICKETS
+            if setting != before:
+                context, before = 1 - context, setting
             half ^= tile["reload"]
             reloads += tile["reload"]
             for row in range(tile["row_count"]):
@@ -135,6 +141,7 @@ def plan(works):
                 }
                 address = (tile["c_address"] + row * c["c_row_stride"]) % 2**24
                 finished = {"address": address, "half": half, "context": context}
+                finished["ticket"] = ticket
                 mine = row % work.streams
                 anywhere = tile["first"] and tile["final"]
                 streams = range(work.streams) if anywhere else range(mine, mine + 1)
@@ -160,6 +167,7 @@ class Neighbours:
         self.tails = []  # rows whose scalars are taken: cycles until all are read
         self.draining, self.pending = deque(), deque()  # final rows, in order
         self.alike = self.apart = 0
+        self.merged = 0  # times that rows of several commands in a context were under way
         self.outside = None  # command of the row beyond the buffer that was given before
         self.layout = StreamJob(
             tile_rows=SHAPE["tile_rows"],
@@ -251,6 +259,8 @@ class Neighbours:
             assert int(dut[f"stream_count__{context}"].value) == row.work.streams
             for pe in range(self.pes):
                 assert int(dut[f"lane_enable__{context}__{pe}"].value) == row.enable[pe]
+        numbers = {row.number for row in [*self.pending, *streamed]}
+        self.merged += len(numbers) > len(contexts)
         if len({row.context for row in streamed}) == CONTEXTS:
             same = [(row.enable, row.work.streams) for row in contexts.values()]
             assert bool(dut.alike.value) == (same[0] == same[1])
@@ -301,7 +311,7 @@ class Neighbours:
         elif self.pending and self.pending[0] not in self.draining and chance():
             self.pending.popleft()
         dut.draining.value = sum({1 << row.half for row in self.draining})
-        dut.pending.value = sum({1 << row.context for row in self.pending})
+        dut.pending.value = sum({1 << row.finished["ticket"] for row in self.pending})
         loaded = 0
         for loader, count in enumerate(self.loaded):
             free = count < min(self.released + HALVES, self.loads)
@@ -333,8 +343,8 @@ def crowd(*, row_tile, rows, chunks=2, order="kbij"):
     return Work(work, 0)
 
 
-def random_work(**given):
-    """A legal product of a few tiles."""
+def random_work(*, like=None, **given):
+    """A legal product of a few tiles, with the lanes and parameters of the product ``like``."""
     lanes, pes = parameters()["lanes"], parameters()["pes"]
     row_tile, inner_tile = random.randint(1, 4), random.randint(1, 4)
     command = {name: random.getrandbits(field.width) for name, field in ProductCommand()}
@@ -342,7 +352,7 @@ def random_work(**given):
         "b_source": random.randint(0, 2),
         "b_batch_stride": random.choice([0, 5]),
         "c_first": random.randint(0, 3 * pes),
-        "columns": random.randint(1, 2 * lanes * pes),
+        "columns": random.choice([1, random.randint(1, 2 * lanes * pes)]),
         "rows": random.randint(1, 2 * row_tile),
         "batches": random.randint(1, 2),
         "inner_vectors": random.randint(1, 3 * inner_tile),
@@ -352,11 +362,16 @@ def random_work(**given):
     }
     for place, loop in enumerate(random.sample(range(4), 4)):
         command[f"order{place}"] = loop
+    threshold = random.getrandbits(FORMAT.width)
+    if like:
+        names = [name for name, _ in EpilogueParameters(FORMAT) if name in command]
+        command |= {name: like.command[name] for name in (*names, *LANES)}
+        threshold = like.threshold
     command |= {"reuse_tile": 0, "keep_tile": 0} | given
     if "valid_rows" not in given:
         rows = command["rows"]
         command["valid_rows"] = random.choice([rows, rows, random.randint(0, rows)])
-    return Work(command, random.getrandbits(FORMAT.width))
+    return Work(command, threshold)
 
 
 async def begin(dut, works, pace):
@@ -370,16 +385,16 @@ async def begin(dut, works, pace):
 @cocotb.parametrize(pace=[1.0, 0.4])
 async def follows_the_tiles(dut, pace):
     """Jobs, lanes and settings are those of the golden tiles; halves are handed on safely."""
-    keeps = [random.choice([0, 0, 1]) for _ in range(29)]
-    works = [
-        random_work(reuse_tile=reuse, keep_tile=keep)
-        for reuse, keep in zip([0, *keeps], [*keeps, 0], strict=True)
-    ]
+    keeps = [random.choice([0, 0, 1]) for _ in range(39)]
+    works = []
+    for reuse, keep in zip([0, *keeps], [*keeps, 0], strict=True):
+        tile = {"reuse_tile": reuse, "keep_tile": keep}
+        works.append(random_work(**tile, like=random.choice([None, *works[-1:]])))
     driver = await begin(dut, works, pace)
     neighbours = Neighbours(dut, works, pace)
     await neighbours.run()
     await driver
-    assert neighbours.apart
+    assert neighbours.apart and neighbours.merged
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")

@@ -92,6 +92,20 @@ def test_refuses_two_drivers():
         rtlil.convert(m, ports=[])
 
 
+def test_many_outputs():
+    """Amaranth itself takes no more than 65,536 bits of all outputs of an instance."""
+
+    def convert(count):
+        m, outputs = Module(), [Signal(40_000, name=f"o{n}") for n in range(count)]
+        m.submodules += Instance("box", *(("o", one.name, one) for one in outputs))
+        return rtlil.convert(m, ports=outputs)
+
+    with quick_netlist():
+        assert convert(2).count("wire width 40000 output") == 2
+        with pytest.raises(ValueError, match="^A cell must have at most 1048576 bits$"):
+            convert(30)
+
+
 def test_leaves_all_as_it_was():
     before = rtlil.ModuleEmitter.sigspec, gc.isenabled()
     with pytest.raises(ZeroDivisionError), quick_netlist():

@@ -99,6 +99,13 @@ class Memory:
     axi_masters: int = 1
     """AXI4 masters."""
 
+    @property
+    def axi_prefixes(self) -> tuple[str, ...]:
+        """What the ports of each master begin with."""
+        if self.axi_masters == 1:
+            return ("m_axi_",)
+        return tuple(f"m_axi{n}_" for n in range(self.axi_masters))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:

@@ -17,7 +17,11 @@ from acceltran.memory.queue import Queue
 from acceltran.memory.round_robin import RoundRobin
 from acceltran.numeric.count_ones import count_ones
 
-__all__ = ["Drain", "DrainedSums", "FinishedRow"]
+__all__ = ["TICKETS", "Drain", "DrainedSums", "FinishedRow"]
+
+
+TICKETS = 4
+"""Groups of rows whose results may be under way, each awaited by itself."""
 
 
 class FinishedRow(data.StructLayout):
@@ -31,10 +35,17 @@ class FinishedRow(data.StructLayout):
         Half of the tile RAM with which the bias of the row goes.
     context : ``unsigned(1)``
         Which of two settings of the cluster the row belongs to.
+    ticket : ``range(TICKETS)``
+        Which group of rows that are awaited together it belongs to.
     """
 
     def __init__(self):
-        super().__init__({"address": unsigned(ADDRESS_WIDTH), "half": 1, "context": 1})
+        super().__init__({
+            "address": unsigned(ADDRESS_WIDTH),
+            "half": 1,
+            "context": 1,
+            "ticket": range(TICKETS),
+        })
 
 
 class DrainedSums(data.StructLayout):
@@ -45,6 +56,8 @@ class DrainedSums(data.StructLayout):
     sums : ``ArrayLayout(signed(sum_width), tile)``
     address : ``unsigned(ADDRESS_WIDTH)``
         Where the result goes.
+    ticket : ``range(TICKETS)``
+        Of the row.
     """
 
     def __init__(self, fmt: FixedPoint, *, tile: int, inner: int):
@@ -52,6 +65,7 @@ class DrainedSums(data.StructLayout):
         super().__init__({
             "sums": data.ArrayLayout(signed(width), tile),
             "address": unsigned(ADDRESS_WIDTH),
+            "ticket": range(TICKETS),
         })
 
 
@@ -61,7 +75,7 @@ class Drain(SharedComponent):
     Lane ``l`` works on word ``l // stream_count`` of the rows of stream ``l % stream_count``; its
     sums go to vector ``row.address + (l // stream_count) * banks + index``. Streams take turns, a
     row at a time; rows of the other context wait until ``context`` changes. A row takes one cycle
-    per word, enabled or not.
+    per word up to the last one that is enabled.
 
     Parameters
     ----------
@@ -181,20 +195,24 @@ class Drain(SharedComponent):
         busy, place, lane = Signal(), Signal(range(self.streams)), Signal(range(self.lanes))
         row = Signal(FinishedRow())
         serving = Signal(self.streams)  # one-hot `place` while busy
-        word_count = Signal(range(self.lanes + 1))
+        last_word = Signal(range(self.lanes))
         m.submodules.turns = turns = RoundRobin(count=self.streams)
         free, valid, step, last, choose = Signal(), Signal(), Signal(), Signal(), Signal()
+        m.d.sync += last_word.eq(0)
         waiting = Cat(queue.o.valid & (queue.o.payload.context == self.context) for queue in queues)
         for count in (1 << n for n in range(ceil_log2(self.streams) + 1)):
             with m.If(self.stream_count == count):
-                m.d.comb += word_count.eq(self.lanes // count)
+                # Lanes of all streams are enabled alike.
+                for word in range(1, self.lanes // count):
+                    with m.If(self.lane_enable[word * count]):
+                        m.d.sync += last_word.eq(word)
         m.d.comb += [
             serving.eq(Mux(busy, 1 << place, 0)),
             free.eq(~self.o.valid | self.o.ready),
             valid.eq(Array(sums.valid for sums in self.sums)[lane]),
             self.take.eq(busy & free & valid & Array(self.lane_enable)[lane]),
             step.eq(busy & (self.take | ~Array(self.lane_enable)[lane])),
-            last.eq(self.word + 1 == word_count),
+            last.eq(self.word == last_word),
             choose.eq(~busy | (step & last)),
             turns.requests.eq(Mux(choose, waiting & finished & ~serving, 0)),
             self.half.eq(row.half),
@@ -218,6 +236,7 @@ class Drain(SharedComponent):
             m.d.sync += [
                 self.o.payload.sums.eq(Array(sums.payload for sums in self.sums)[lane]),
                 self.o.payload.address.eq(Cat(self.index, word_address)),
+                self.o.payload.ticket.eq(row.ticket),
             ]
 
         most = self.streams * (self.depth + 1)

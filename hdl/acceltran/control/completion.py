@@ -38,6 +38,8 @@ class Completion(SharedComponent):
     -------
     i : ``In(stream.Signature(Issued()))``
         Commands in order, as they are issued.
+    begun : ``In(1)``
+        Strobe: the first cluster begins with a command; for the trace of a simulator only.
     done : ``In(1)``
         The oldest command is complete in all clusters.
     signal : ``Out(SemaphoreSignal())``
@@ -49,6 +51,7 @@ class Completion(SharedComponent):
     """
 
     i: stream.Interface
+    begun: Signal
     done: Signal
     signal: Any
     idle: Signal
@@ -60,6 +63,7 @@ class Completion(SharedComponent):
         self.depth = depth
         super().__init__({
             "i": In(stream.Signature(Issued())),
+            "begun": In(1),
             "done": In(1),
             "signal": Out(SemaphoreSignal()),
             "idle": Out(1),

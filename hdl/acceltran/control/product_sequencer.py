@@ -2,18 +2,20 @@
 
 from typing import Any
 
-from amaranth import Array, Cat, Module, Mux, Signal, signed
+from amaranth import Array, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from acceltran.arch.commands import COUNT
 from acceltran.arch.fixed_point import FixedPoint
+from acceltran.compute.drain import TICKETS
 from acceltran.compute.epilogue_parameters import EpilogueParameters
 from acceltran.compute.lane import HALVES
 from acceltran.control.loop_nest import LoopNest
 from acceltran.control.product_order import ProductOrder
 from acceltran.control.stream_job import StreamJob
+from acceltran.control.tickets import Tickets
 from acceltran.library import SharedComponent
 from acceltran.memory.tile_walker import COMMANDS
 from acceltran.numeric.count_ones import count_ones
@@ -38,9 +40,10 @@ class ProductSequencer(SharedComponent):
     when its last row of the tile has been read and its last bias is in use.
 
     What holds for a pass (streams, lanes that have a column) or a product (parameters) lies in one
-    of two contexts. Rows of the next pass or product are dealt while those of the one before
-    are under way, in the other context, which must be free. A command is done when all its
-    results are written.
+    of two contexts. Rows of the next pass or product are dealt while those before are under way: in
+    the same context if all of that is alike, else in the other one, which must be free. Rows of a
+    command in one context have a ticket, of which few are under way at a time. A command is done
+    when all its results are written.
 
     A tile that was kept for the next command stays in its half, in use.
 
@@ -87,7 +90,7 @@ class ProductSequencer(SharedComponent):
     context, alike : ``Out(1)``
         Of the scalars that lanes may take; ``alike``: of the other context as well, because the
         lanes are shared and enabled in the same way.
-    reading, draining, pending : ``In(2)``
+    reading, draining, pending : ``In(2)``, ``In(2)``, ``In(TICKETS)``
         Of all PEs; see ``ProcessingElement``.
     working : ``Out(1)``
         A product is held whose rows are not all dealt.
@@ -96,7 +99,7 @@ class ProductSequencer(SharedComponent):
     waits_for_tile : ``Out(1)``
         Rows are not dealt because their tile is not loaded.
     waits_for_results : ``Out(1)``
-        Rows are not dealt because results of the pass before the last are still under way.
+        Rows are not dealt because context or ticket are taken by results that are under way.
     dealt : ``Out(1)``
         Jobs were given whose scalars are not all taken.
     overflow : ``Out(1)``
@@ -188,7 +191,7 @@ class ProductSequencer(SharedComponent):
             "alike": Out(1),
             "reading": In(HALVES),
             "draining": In(HALVES),
-            "pending": In(CONTEXTS),
+            "pending": In(TICKETS),
             "working": Out(1),
             "waits_for_rows": Out(1),
             "waits_for_tile": Out(1),
@@ -239,8 +242,9 @@ class ProductSequencer(SharedComponent):
         turn = Signal(self.streams)  # one-hot: the stream that gets the next row of several chunks
         full = [Signal(range(HALVES + 1), name=f"full{n}") for n in range(self.loaders)]
         other_context_busy, agreed, switch, finish = Signal(), Signal(), Signal(), Signal()
-        ends = Signal(CONTEXTS)  # the last rows of a command that is not done are in this context
+        m.submodules.tickets = tickets = Tickets()
         enabled_before = Signal(self.lanes * self.pes)
+        alike_before = Signal()  # parameters and streams are those of the context
         job: Any = self.jobs.payload
         active, deal, given = Signal(self.streams), Signal(), Signal(self.streams)
         candidates, spare, preferred = (
@@ -254,7 +258,7 @@ class ProductSequencer(SharedComponent):
                 m.d.comb += active.eq((1 << (1 << bits)) - 1)
         m.d.comb += [
             enabled_before.eq(Array(Cat(lanes) for lanes in self.lane_enable)[context]),
-            agreed.eq(~fresh & (Cat(enable) == enabled_before)),
+            agreed.eq((~fresh | alike_before) & (Cat(enable) == enabled_before)),
             # A job that is just being given is not yet seen in `room`.
             candidates.eq(
                 self.room & Mux(first & final, active, turn) & ~Mux(self.jobs.valid, job.stream, 0)
@@ -306,7 +310,13 @@ class ProductSequencer(SharedComponent):
                 with m.If(loops.tiles.valid & loops.tiles.ready):
                     m.next = "COLUMNS"
             with m.State("COLUMNS"):
-                m.d.sync += high.eq(low + columns)
+                m.d.sync += [
+                    high.eq(low + columns),
+                    alike_before.eq(
+                        (Value.cast(settings) == Array(map(Value.cast, self.parameters))[context])
+                        & (stream_count == Array(self.stream_count)[context])
+                    ),
+                ]
                 for bits in range(ceil_log2(self.streams) + 1):
                     with m.If(stream_count == 1 << bits):
                         m.d.sync += slots.eq(slots + ((rows_left + ((1 << bits) - 1)) >> bits))
@@ -324,12 +334,19 @@ class ProductSequencer(SharedComponent):
             with m.State("AGREE"):
                 with m.If(crowded):
                     # The commands before are done first.
-                    m.d.comb += self.overflow.eq(~ends.any())
+                    m.d.comb += self.overflow.eq(~tickets.closed)
                     with m.If(self.overflow):
                         m.next = "REFUSED"
-                with m.Elif(agreed):
+                with m.Elif(agreed & (~fresh | tickets.free)):
+                    m.d.comb += [tickets.enter.eq(fresh), tickets.context.eq(context)]
+                    m.d.sync += fresh.eq(0)
                     m.next = "LOAD"
-                with m.Elif(~other_context_busy):
+                with m.Elif(~agreed & ~other_context_busy & tickets.free):
+                    m.d.comb += [
+                        tickets.enter.eq(1),
+                        tickets.context.eq(~context),
+                        tickets.leave.eq(~fresh),
+                    ]
                     m.d.sync += self.alike.eq(
                         (Cat(enable) == enabled_before)
                         & (stream_count == Array(self.stream_count)[context])
@@ -370,6 +387,7 @@ class ProductSequencer(SharedComponent):
                         job.finished.address.eq(c_address),
                         job.finished.half.eq(half),
                         job.finished.context.eq(context),
+                        job.finished.ticket.eq(tickets.current),
                         a_address.eq(a_address + a_stride),
                         c_address.eq(c_address + c_stride),
                         rows_left.eq(rows_left - 1),
@@ -431,28 +449,20 @@ class ProductSequencer(SharedComponent):
         context_jobs = Cat(jobs != 0 for jobs in under_way["context"])
         with m.If(~context_jobs.bit_select(self.context, 1) & context_jobs.any()):
             m.d.sync += self.context.eq(~self.context)
-        busy = Signal(CONTEXTS)
-        older, newer = Signal(), Signal()
         m.d.comb += [
-            busy.eq(context_jobs | self.pending),
-            other_context_busy.eq((busy | ends).bit_select(~context, 1)),
-            older.eq(ends.bit_select(~context, 1) & ~busy.bit_select(~context, 1)),
-            newer.eq(ends.bit_select(context, 1) & ~busy.any() & ~ends.bit_select(~context, 1)),
-            self.done.eq(older | newer),
+            tickets.finish.eq(finish),
+            tickets.pending.eq(self.pending),
+            tickets.offered.eq(Mux(self.jobs.valid, 1 << job.finished.ticket, 0)),
+            other_context_busy.eq((context_jobs | tickets.busy).bit_select(~context, 1)),
+            self.done.eq(tickets.done),
         ]
-        for n in range(CONTEXTS):
-            with m.If(older & (context != n) | newer & (context == n)):
-                m.d.sync += ends[n].eq(0)
-            with m.If(finish & (context == n)):
-                m.d.sync += ends[n].eq(1)
-
         m.d.comb += [
             self.working.eq(
                 ~fsm.ongoing("FETCH")
                 | (loops.tiles.valid | ~loops.command.ready) & ~self.waits_for_rows
             ),
             self.waits_for_tile.eq(fsm.ongoing("LOAD") & ~switch & reload),
-            self.waits_for_results.eq(fsm.ongoing("AGREE") & ~agreed),
+            self.waits_for_results.eq(fsm.ongoing("AGREE") & ~(agreed & (~fresh | tickets.free))),
             self.dealt.eq(context_jobs.any()),
         ]
         return m

@@ -27,6 +27,18 @@
 #include "verilated.h"
 #include "verilated_syms.h"
 
+#define JOIN_(a, b) a##b
+#define JOIN(a, b) JOIN_(a, b)
+#define AXI_PORTS(DO, PREFIX) \
+    DO(PREFIX, arvalid) DO(PREFIX, arready) DO(PREFIX, araddr) DO(PREFIX, arlen) \
+    DO(PREFIX, arsize) DO(PREFIX, arburst) DO(PREFIX, arid) \
+    DO(PREFIX, rvalid) DO(PREFIX, rready) DO(PREFIX, rdata) DO(PREFIX, rid) DO(PREFIX, rresp) \
+    DO(PREFIX, rlast) \
+    DO(PREFIX, awvalid) DO(PREFIX, awready) DO(PREFIX, awaddr) DO(PREFIX, awlen) \
+    DO(PREFIX, awsize) DO(PREFIX, awburst) DO(PREFIX, awid) \
+    DO(PREFIX, wvalid) DO(PREFIX, wready) DO(PREFIX, wdata) DO(PREFIX, wstrb) DO(PREFIX, wlast) \
+    DO(PREFIX, bvalid) DO(PREFIX, bready) DO(PREFIX, bid) DO(PREFIX, bresp)
+
 namespace {
 
 constexpr unsigned BUS_BYTES = AXI_DATA_BITS / 8;
@@ -82,11 +94,16 @@ class Trace {
         if (!options.has("trace")) return;
         file_.open(options.text("trace"));
         std::istringstream queues(options.text("queues")), counters(options.text("counters"));
+        static const uint8_t always = 1;
         for (std::string name; std::getline(queues, name, ',');) {
-            const std::string scope = find_scope(context, "." + name + "_queue");
-            queues_.push_back({find<uint8_t>(context, scope, "o__valid"),
-                               find<uint8_t>(context, scope, "o__ready"),
-                               find<uint8_t>(context, scope, "done")});
+            const std::string scope = "TOP.acceltran.core." + name;
+            if (context->scopeFind((scope + "_queue").c_str()))
+                queues_.push_back({find<uint8_t>(context, scope + "_queue", "o__valid"),
+                                   find<uint8_t>(context, scope + "_queue", "o__ready"),
+                                   find<uint8_t>(context, scope + "_queue", "done")});
+            else  // in the nodes: the first begins, and all end
+                queues_.push_back({find<uint8_t>(context, scope + "_completion", "begun"), &always,
+                                   find<uint8_t>(context, scope + "_completion", "done")});
         }
         for (std::string name; std::getline(counters, name, ',');)
             counters_.push_back(find<uint64_t>(context, "TOP.acceltran.counters", name + "_total"));
@@ -106,17 +123,6 @@ class Trace {
     struct Queue {
         const uint8_t *valid, *ready, *done;
     };
-    // Where there are several nodes, that of the first.
-    static std::string find_scope(VerilatedContext* context, const std::string& end) {
-        std::string first = end;
-        for (const auto& named : *context->scopeNameMap()) {
-            const std::string name = named.first;
-            const bool ends = name.size() > end.size() &&
-                              name.compare(name.size() - end.size(), end.size(), end) == 0;
-            if (ends && (first == end || name < first)) first = name;
-        }
-        return first;
-    }
     template <typename T>
     static const T* find(VerilatedContext* context, const std::string& scope,
                          const std::string& name) {
@@ -138,131 +144,77 @@ class Trace {
     std::vector<const uint64_t*> counters_;
 };
 
-class Machine {
+// Ports of one AXI master; all masters have the same ones.
+struct Ports {
+#define MEMBER(PREFIX, NAME) decltype(Vacceltran::JOIN(AXI_FIRST, NAME)) NAME;
+    AXI_PORTS(MEMBER, )
+#undef MEMBER
+};
+
+[[noreturn]] void fail(const char* what, unsigned address) {
+    std::fprintf(stderr, "driver: %s at 0x%x\n", what, address);
+    std::exit(1);
+}
+
+class Stalls {
   public:
-    Machine(const Options& options, VerilatedContext* context)
-        : top_(new Vacceltran{context}), trace_(options, context), random_(options.number("seed")),
-          stall_(options.real("stall")), latency_(options.number("latency")),
-          base_(options.number("base")) {
-        std::ifstream file(options.text("image"), std::ios::binary);
-        memory_.assign(std::istreambuf_iterator<char>(file), {});
-        top_->aclk = 0;
-        top_->aresetn = 0;
-        top_->s_axil_awprot = top_->s_axil_arprot = 0;
-        top_->s_axil_awvalid = top_->s_axil_wvalid = top_->s_axil_bready = 0;
-        top_->s_axil_arvalid = top_->s_axil_rready = 0;
-        top_->m_axi_arready = top_->m_axi_awready = top_->m_axi_wready = 0;
-        top_->m_axi_rvalid = top_->m_axi_bvalid = 0;
-        for (int n = 0; n < 4; ++n) tick();
-        top_->aresetn = 1;
-        tick();
-    }
-    ~Machine() { top_->final(); }
-
-    void write_register(unsigned address, uint32_t value) {
-        bool sent_address = false, sent_data = false;
-        top_->s_axil_wstrb = 0xf;
-        top_->s_axil_bready = 0;
-        while (!(sent_address && sent_data)) {
-            if (!top_->s_axil_awvalid) top_->s_axil_awvalid = !sent_address && !stalled();
-            if (!top_->s_axil_wvalid) top_->s_axil_wvalid = !sent_data && !stalled();
-            top_->s_axil_awaddr = address;
-            top_->s_axil_wdata = value;
-            top_->eval();
-            const bool address_taken = top_->s_axil_awvalid && top_->s_axil_awready;
-            const bool data_taken = top_->s_axil_wvalid && top_->s_axil_wready;
-            tick();
-            if (address_taken) sent_address = true, top_->s_axil_awvalid = 0;
-            if (data_taken) sent_data = true, top_->s_axil_wvalid = 0;
-        }
-        for (bool taken = false; !taken; tick()) {
-            top_->s_axil_bready = !stalled();
-            top_->eval();
-            taken = top_->s_axil_bready && top_->s_axil_bvalid;
-            if (taken && top_->s_axil_bresp != OKAY) fail("register write refused", address);
-        }
-        top_->s_axil_bready = 0;
-    }
-
-    uint32_t read_register(unsigned address) {
-        top_->s_axil_araddr = address;
-        for (bool taken = false; !taken;) {
-            if (!top_->s_axil_arvalid) top_->s_axil_arvalid = !stalled();
-            top_->eval();
-            taken = top_->s_axil_arvalid && top_->s_axil_arready;
-            tick();
-        }
-        top_->s_axil_arvalid = 0;
-        uint32_t value = 0;
-        for (bool taken = false; !taken; tick()) {
-            top_->s_axil_rready = !stalled();
-            top_->eval();
-            taken = top_->s_axil_rready && top_->s_axil_rvalid;
-            if (taken && top_->s_axil_rresp != OKAY) fail("register read refused", address);
-            if (taken) value = top_->s_axil_rdata;
-        }
-        top_->s_axil_rready = 0;
-        return value;
-    }
-
-    void tick() {
-        serve();
-        trace_.sample();
-        top_->aclk = 1;
-        top_->eval();
-        ++cycle_;
-        top_->aclk = 0;
-        update();
-        top_->eval();
-    }
-
-    void begin_run() { trace_.begin_run(); }
-    bool interrupt() const { return top_->irq; }
-    uint64_t cycle() const { return cycle_; }
-    void save(const std::string& path) const {
-        std::ofstream file(path, std::ios::binary);
-        file.write(reinterpret_cast<const char*>(memory_.data()), memory_.size());
-    }
+    explicit Stalls(const Options& options)
+        : random_(options.number("seed")), stall_(options.real("stall")) {}
+    bool operator()() { return stall_ > 0 && uniform_(random_) < stall_; }
 
   private:
-    [[noreturn]] void fail(const char* what, unsigned address) {
-        std::fprintf(stderr, "driver: %s at 0x%x\n", what, address);
-        std::exit(1);
+    std::mt19937_64 random_;
+    std::uniform_real_distribution<double> uniform_{0.0, 1.0};
+    double stall_;
+};
+
+// DRAM, which all masters share.
+struct Memory {
+    explicit Memory(const Options& options)
+        : base(options.number("base")), latency(options.number("latency")) {
+        std::ifstream file(options.text("image"), std::ios::binary);
+        bytes.assign(std::istreambuf_iterator<char>(file), {});
     }
-    bool stalled() { return stall_ > 0 && uniform_(random_) < stall_; }
-    bool inside(uint64_t address) const {
-        return address >= base_ && address - base_ < memory_.size();
+    bool holds(uint64_t address) const { return address >= base && address - base < bytes.size(); }
+    std::vector<uint8_t> bytes;
+    uint64_t base, latency;
+};
+
+// What answers one master.
+class Slave {
+  public:
+    Slave(const Ports& ports, Memory& memory, Stalls& stalled)
+        : ports_(ports), memory_(memory), stalled_(stalled) {
+        ports_.arready = ports_.awready = ports_.wready = 0;
+        ports_.rvalid = ports_.bvalid = 0;
     }
 
     // Sample the handshakes that the coming clock edge completes.
-    void serve() {
-        top_->eval();
-        if (top_->m_axi_arvalid && top_->m_axi_arready) {
-            check_burst(top_->m_axi_araddr, top_->m_axi_arlen, top_->m_axi_arsize,
-                        top_->m_axi_arburst);
-            reads_.push_back({top_->m_axi_araddr, top_->m_axi_arlen + 1u, top_->m_axi_arsize,
-                              static_cast<unsigned>(top_->m_axi_arid), cycle_ + latency_});
+    void serve(uint64_t cycle) {
+        if (ports_.arvalid && ports_.arready) {
+            check_burst(ports_.araddr, ports_.arlen, ports_.arsize, ports_.arburst);
+            reads_.push_back({ports_.araddr, ports_.arlen + 1u, ports_.arsize,
+                              static_cast<unsigned>(ports_.arid), cycle + memory_.latency});
         }
-        if (top_->m_axi_rvalid && top_->m_axi_rready) {
+        if (ports_.rvalid && ports_.rready) {
             Burst& burst = reads_.front();
             burst.address = (burst.address & ~uint64_t(BUS_BYTES - 1)) + BUS_BYTES;
             if (--burst.beats == 0) reads_.pop_front();
             read_offered_ = false;
         }
-        if (top_->m_axi_awvalid && top_->m_axi_awready) {
-            check_burst(top_->m_axi_awaddr, top_->m_axi_awlen, top_->m_axi_awsize,
-                        top_->m_axi_awburst);
-            writes_.push_back({top_->m_axi_awaddr, top_->m_axi_awlen + 1u, top_->m_axi_awsize,
-                               static_cast<unsigned>(top_->m_axi_awid), 0});
+        if (ports_.awvalid && ports_.awready) {
+            check_burst(ports_.awaddr, ports_.awlen, ports_.awsize, ports_.awburst);
+            writes_.push_back({ports_.awaddr, ports_.awlen + 1u, ports_.awsize,
+                               static_cast<unsigned>(ports_.awid), 0});
         }
-        if (top_->m_axi_wvalid && top_->m_axi_wready) {
+        if (ports_.wvalid && ports_.wready) {
             std::vector<uint8_t> bytes(BUS_BYTES);
-            get_bytes(top_->m_axi_wdata, bytes.data());
+            get_bytes(ports_.wdata, bytes.data());
             std::vector<bool> strobes(BUS_BYTES);
-            for (unsigned n = 0; n < BUS_BYTES; ++n) strobes[n] = get_bit(top_->m_axi_wstrb, n);
-            beats_.push_back({bytes, strobes, bool(top_->m_axi_wlast)});
+            for (unsigned n = 0; n < BUS_BYTES; ++n) strobes[n] = get_bit(ports_.wstrb, n);
+            beats_.push_back({bytes, strobes, bool(ports_.wlast)});
         }
-        if (top_->m_axi_bvalid && top_->m_axi_bready) {
+        if (ports_.bvalid && ports_.bready) {
             responses_.pop_front();
             response_offered_ = false;
         }
@@ -272,13 +224,15 @@ class Machine {
             const uint64_t start = burst.address & ~uint64_t(BUS_BYTES - 1);
             for (unsigned n = 0; n < BUS_BYTES; ++n) {
                 if (!beat.strobes[n]) continue;
-                if (inside(start + n)) memory_[start + n - base_] = beat.bytes[n];
-                else write_failed_ = true;
+                write_failed_ |= !memory_.holds(start + n);
+                if (!memory_.holds(start + n)) continue;
+                memory_.bytes[start + n - memory_.base] = beat.bytes[n];
             }
             burst.address = start + BUS_BYTES;
             if (beat.last != (burst.beats == 1)) fail("wlast is wrong", 0);
             if (--burst.beats == 0) {
-                responses_.push_back({burst.id, write_failed_ ? DECERR : OKAY, cycle_ + latency_});
+                const uint8_t code = write_failed_ ? DECERR : OKAY;
+                responses_.push_back({burst.id, code, cycle + memory_.latency});
                 write_failed_ = false;
                 writes_.pop_front();
             }
@@ -286,40 +240,41 @@ class Machine {
         }
     }
 
-    void check_burst(uint64_t address, unsigned length, unsigned size, unsigned burst) {
-        if ((1u << size) != BUS_BYTES || burst != 1) fail("burst is not full-width INCR", 0);
-        const uint64_t last = (address & ~uint64_t(BUS_BYTES - 1)) + length * BUS_BYTES;
-        if (address / PAGE != last / PAGE) fail("burst crosses 4 KiB", 0);
-    }
-
     // New values of the memory's outputs, after the edge. An offer stays until it is taken.
-    void update() {
-        top_->m_axi_arready = reads_.size() < 16 && !stalled();
-        top_->m_axi_awready = writes_.size() < 16 && !stalled();
-        top_->m_axi_wready = beats_.size() < 16 && !stalled();
-        if (!read_offered_ && !reads_.empty() && reads_.front().ready_at <= cycle_ && !stalled()) {
+    void update(uint64_t cycle) {
+        ports_.arready = reads_.size() < 16 && !stalled_();
+        ports_.awready = writes_.size() < 16 && !stalled_();
+        ports_.wready = beats_.size() < 16 && !stalled_();
+        if (!read_offered_ && !reads_.empty() && reads_.front().ready_at <= cycle && !stalled_()) {
             const Burst& burst = reads_.front();
             const uint64_t start = burst.address & ~uint64_t(BUS_BYTES - 1);
             uint8_t bytes[BUS_BYTES] = {};
             bool good = true;
             for (unsigned n = 0; n < BUS_BYTES; ++n) {
-                if (inside(start + n)) bytes[n] = memory_[start + n - base_];
+                if (memory_.holds(start + n)) bytes[n] = memory_.bytes[start + n - memory_.base];
                 else if (start + n >= burst.address) good = false;
             }
-            put_bytes(top_->m_axi_rdata, bytes);
-            top_->m_axi_rid = burst.id;
-            top_->m_axi_rresp = good ? OKAY : DECERR;
-            top_->m_axi_rlast = burst.beats == 1;
+            put_bytes(ports_.rdata, bytes);
+            ports_.rid = burst.id;
+            ports_.rresp = good ? OKAY : DECERR;
+            ports_.rlast = burst.beats == 1;
             read_offered_ = true;
         }
-        top_->m_axi_rvalid = read_offered_;
+        ports_.rvalid = read_offered_;
         if (!response_offered_ && !responses_.empty() &&
-            responses_.front().ready_at <= cycle_ && !stalled()) {
-            top_->m_axi_bid = responses_.front().id;
-            top_->m_axi_bresp = responses_.front().code;
+            responses_.front().ready_at <= cycle && !stalled_()) {
+            ports_.bid = responses_.front().id;
+            ports_.bresp = responses_.front().code;
             response_offered_ = true;
         }
-        top_->m_axi_bvalid = response_offered_;
+        ports_.bvalid = response_offered_;
+    }
+
+  private:
+    void check_burst(uint64_t address, unsigned length, unsigned size, unsigned burst) {
+        if ((1u << size) != BUS_BYTES || burst != 1) fail("burst is not full-width INCR", 0);
+        const uint64_t last = (address & ~uint64_t(BUS_BYTES - 1)) + length * BUS_BYTES;
+        if (address / PAGE != last / PAGE) fail("burst crosses 4 KiB", 0);
     }
 
     struct Beat {
@@ -333,17 +288,107 @@ class Machine {
         uint64_t ready_at;
     };
 
-    std::unique_ptr<Vacceltran> top_;
-    Trace trace_;
-    std::mt19937_64 random_;
-    std::uniform_real_distribution<double> uniform_{0.0, 1.0};
-    double stall_;
-    uint64_t latency_, base_, cycle_ = 0;
-    std::vector<uint8_t> memory_;
+    Ports ports_;
+    Memory& memory_;
+    Stalls& stalled_;
     std::deque<Burst> reads_, writes_;
     std::deque<Beat> beats_;
     std::deque<Response> responses_;
     bool read_offered_ = false, response_offered_ = false, write_failed_ = false;
+};
+
+class Machine {
+  public:
+    Machine(const Options& options, VerilatedContext* context)
+        : top_(new Vacceltran{context}), trace_(options, context), stalled_(options),
+          memory_(options) {
+#define BIND(PREFIX, NAME) top_->PREFIX##NAME,
+#define MASTER(PREFIX) slaves_.emplace_back(Ports{AXI_PORTS(BIND, PREFIX)}, memory_, stalled_);
+#include "masters.inc"
+        top_->aclk = 0;
+        top_->aresetn = 0;
+        top_->s_axil_awprot = top_->s_axil_arprot = 0;
+        top_->s_axil_awvalid = top_->s_axil_wvalid = top_->s_axil_bready = 0;
+        top_->s_axil_arvalid = top_->s_axil_rready = 0;
+        for (int n = 0; n < 4; ++n) tick();
+        top_->aresetn = 1;
+        tick();
+    }
+    ~Machine() { top_->final(); }
+
+    void write_register(unsigned address, uint32_t value) {
+        bool sent_address = false, sent_data = false;
+        top_->s_axil_wstrb = 0xf;
+        top_->s_axil_bready = 0;
+        while (!(sent_address && sent_data)) {
+            if (!top_->s_axil_awvalid) top_->s_axil_awvalid = !sent_address && !stalled_();
+            if (!top_->s_axil_wvalid) top_->s_axil_wvalid = !sent_data && !stalled_();
+            top_->s_axil_awaddr = address;
+            top_->s_axil_wdata = value;
+            top_->eval();
+            const bool address_taken = top_->s_axil_awvalid && top_->s_axil_awready;
+            const bool data_taken = top_->s_axil_wvalid && top_->s_axil_wready;
+            tick();
+            if (address_taken) sent_address = true, top_->s_axil_awvalid = 0;
+            if (data_taken) sent_data = true, top_->s_axil_wvalid = 0;
+        }
+        for (bool taken = false; !taken; tick()) {
+            top_->s_axil_bready = !stalled_();
+            top_->eval();
+            taken = top_->s_axil_bready && top_->s_axil_bvalid;
+            if (taken && top_->s_axil_bresp != OKAY) fail("register write refused", address);
+        }
+        top_->s_axil_bready = 0;
+    }
+
+    uint32_t read_register(unsigned address) {
+        top_->s_axil_araddr = address;
+        for (bool taken = false; !taken;) {
+            if (!top_->s_axil_arvalid) top_->s_axil_arvalid = !stalled_();
+            top_->eval();
+            taken = top_->s_axil_arvalid && top_->s_axil_arready;
+            tick();
+        }
+        top_->s_axil_arvalid = 0;
+        uint32_t value = 0;
+        for (bool taken = false; !taken; tick()) {
+            top_->s_axil_rready = !stalled_();
+            top_->eval();
+            taken = top_->s_axil_rready && top_->s_axil_rvalid;
+            if (taken && top_->s_axil_rresp != OKAY) fail("register read refused", address);
+            if (taken) value = top_->s_axil_rdata;
+        }
+        top_->s_axil_rready = 0;
+        return value;
+    }
+
+    void tick() {
+        top_->eval();
+        for (Slave& slave : slaves_) slave.serve(cycle_);
+        trace_.sample();
+        top_->aclk = 1;
+        top_->eval();
+        ++cycle_;
+        top_->aclk = 0;
+        for (Slave& slave : slaves_) slave.update(cycle_);
+        top_->eval();
+    }
+
+    void begin_run() { trace_.begin_run(); }
+    bool interrupt() const { return top_->irq; }
+    uint64_t cycle() const { return cycle_; }
+    void save(const std::string& path) const {
+        std::ofstream file(path, std::ios::binary);
+        file.write(reinterpret_cast<const char*>(memory_.bytes.data()), memory_.bytes.size());
+    }
+
+  private:
+    std::unique_ptr<Vacceltran> top_;
+    Trace trace_;
+    Stalls stalled_;
+    Memory memory_;
+    std::vector<Slave> slaves_;
+    uint64_t cycle_ = 0;
 };
 
 // Wait for the interrupt; false if it does not come in time.

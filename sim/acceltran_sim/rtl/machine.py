@@ -33,6 +33,7 @@ def make_simulator(config: AcceleratorConfig, verilog: str) -> Path:
     simulator = build_simulator(
         verilog,
         axi_data_bits=config.memory.axi_data_bits,
+        axi_prefixes=config.memory.axi_prefixes,
         blocks=blocks,
     )
     note = _note(config)

@@ -5,7 +5,7 @@ import hashlib
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,13 @@ class SimulationResult:
     """Of the commands that have started and ended, if ``trace`` was asked for."""
 
 
-def build_simulator(verilog: str, *, axi_data_bits: int, blocks: Sequence[str] = ()) -> Path:
+def build_simulator(
+    verilog: str,
+    *,
+    axi_data_bits: int,
+    axi_prefixes: Sequence[str] = ("m_axi_",),
+    blocks: Sequence[str] = (),
+) -> Path:
     """Compile ``verilog`` (top module ``acceltran``) and return the simulator's path.
 
     Compiled simulators are kept in the user's cache folder, one for each netlist. Processes that
@@ -104,6 +110,7 @@ def build_simulator(verilog: str, *, axi_data_bits: int, blocks: Sequence[str] =
         verilog,
         DRIVER.read_text(),
         observed,
+        *axi_prefixes,
         str(verilator.parent.parent),
         *flags,
     ])
@@ -113,22 +120,25 @@ def build_simulator(verilog: str, *, axi_data_bits: int, blocks: Sequence[str] =
     with home.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (home / BINARY).exists():
-            flags += ["-CFLAGS", f"-DAXI_DATA_BITS={axi_data_bits}"]
-            _compile([str(verilator), *flags], verilog, observed, home)
+            flags += ["-CFLAGS", f"-DAXI_DATA_BITS={axi_data_bits} -DAXI_FIRST={axi_prefixes[0]}"]
+            texts = {
+                "acceltran.v": verilog,
+                TRACE.name: observed,
+                "masters.inc": "".join(f"MASTER({prefix})\n" for prefix in axi_prefixes),
+            }
+            _compile([str(verilator), *flags], texts, home)
     return home / BINARY
 
 
-def _compile(verilator: list[str], verilog: str, observed: str, home: Path) -> None:
+def _compile(verilator: list[str], texts: Mapping[str, str], home: Path) -> None:
     """Fill a draft and rename it, so that ``home`` is complete or absent."""
     with tempfile.TemporaryDirectory(dir=home.parent, prefix="draft-") as draft:
-        source, trace = Path(draft) / "acceltran.v", Path(draft) / TRACE.name
-        source.write_text(verilog)
-        trace.write_text(observed)
+        for name, text in texts.items():
+            (Path(draft) / name).write_text(text)
         command = [
             *verilator,
             *("--top-module", "acceltran", "--Mdir", draft, "-o", BINARY),
-            trace,
-            source,
+            *(Path(draft) / name for name in texts if not name.endswith(".inc")),
             DRIVER,
         ]
         build = subprocess.run(command, capture_output=True, text=True, check=False)
