@@ -3,23 +3,20 @@
 from acceltran.arch.config import AcceleratorConfig
 from acceltran.arch.registers import COUNTERS, LANE_COUNTERS
 
-__all__ = ["VECTOR_READERS", "counter_widths", "node_limits"]
-
-VECTOR_READERS = 3
-"""Ports of the activation buffer that the vector engine reads through."""
+__all__ = ["counter_widths", "node_limits"]
 
 
 def node_limits(config: AcceleratorConfig) -> dict[str, int]:
     """Largest increment of each counter that a cluster has a part in."""
     array, tile = config.array, config.datapath.tile
     pes, streams = array.pes_per_cluster, config.streams
-    lanes = pes * config.lanes
+    lanes, ports = pes * config.lanes, config.softmax_ports
     return {
         **dict.fromkeys(LANE_COUNTERS, lanes),
         "multiplier_cycles": lanes * config.lane_multipliers,
         "products_effectual": lanes * tile,
-        "activation_reads": 1 + pes * config.tile_ports + streams + VECTOR_READERS,
-        "activation_writes": 1 + pes + 2 + (pes if array.clusters > 1 else 0),
+        "activation_reads": 1 + pes * config.tile_ports + streams + ports + 2,
+        "activation_writes": 1 + pes + ports + 1 + (pes if array.clusters > 1 else 0),
         "activation_skipped": streams,
         "saturated": 2 * pes * tile + tile,
     }

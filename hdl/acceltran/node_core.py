@@ -19,10 +19,11 @@ from acceltran.control.node_command import NodeCommand
 from acceltran.control.product_command import ProductCommand
 from acceltran.control.run_control import Failure
 from acceltran.control.semaphores import Semaphores, SemaphoreSignal
+from acceltran.control.softmax_engine import SoftmaxEngine
 from acceltran.control.vector_command import VectorCommand
 from acceltran.control.vector_engine import VectorEngine
 from acceltran.control.wait_gate import WaitGate
-from acceltran.counter_limits import VECTOR_READERS, node_limits
+from acceltran.counter_limits import node_limits
 from acceltran.distribution.exchange_node import BusWrite
 from acceltran.distribution.read_combiner import ReadCombiner
 from acceltran.library import SharedComponent
@@ -161,7 +162,11 @@ class NodeCore(SharedComponent):
                 in_flight=COMMANDS,
                 rows_later=True,
             ),
-            "vector": CommandQueue(body_width=VectorCommand().size, threshold_width=fmt.width),
+            "vector": CommandQueue(
+                body_width=VectorCommand().size,
+                threshold_width=fmt.width,
+                in_flight=SoftmaxEngine.UNDER_WAY,
+            ),
         }
         m.submodules.cluster = cluster = Cluster(
             config=config, weight_latency=ReadCombiner.latency(array.clusters)
@@ -174,6 +179,7 @@ class NodeCore(SharedComponent):
             sequence=config.limits.sequence,
             hidden=config.limits.hidden,
             units=array.softmax_units * pes,
+            ports=config.softmax_ports,
         )
         m.submodules.activation_buffer = activations = VectorBuffer(
             fmt=fmt,
@@ -181,12 +187,14 @@ class NodeCore(SharedComponent):
             depth=config.cluster_vectors,
             banks=config.activation_banks,
             spread=True,
-            readers=1 + len(cluster.tiles) + config.streams + VECTOR_READERS,
+            readers=1 + len(cluster.tiles) + config.streams + len(vector.reads),
             mask_readers=config.streams,
             writers=len(self.receives) + 1 + pes + len(vector.writes),
             urgent=len(self.receives),
         )
-        m.submodules.kept_totals = totals = KeptTotals(most=(*[pes * tile] * CONTEXTS, tile))
+        m.submodules.kept_totals = totals = KeptTotals(
+            most=(*[pes * tile] * CONTEXTS, config.softmax_ports * tile)
+        )
 
         # Commands.
         connect(m, flipped(self.commands), localizer.i)
@@ -323,7 +331,7 @@ class NodeCore(SharedComponent):
             for count in (
                 1,
                 len(cluster.tiles) + streams,
-                VECTOR_READERS,
+                self.config.softmax_ports + 2,
                 streams,
                 len(self.receives),
                 1,

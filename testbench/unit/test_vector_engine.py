@@ -36,11 +36,11 @@ REGIONS, REGION = 8, 128
 
 # Each format once; a single softmax unit, and numbers of units that divide the rows or do not.
 @pytest.mark.parametrize(
-    ("frac_bits", "tile", "width", "norm_width", "sequence", "hidden", "units"),
-    [(16, 8, 2, 8, 32, 24, 1), (12, 4, 4, 4, 20, 16, 2), (8, 4, 1, 1, 24, 48, 3)],
-    ids=["1-unit", "2-units", "3-units"],
+    ("frac_bits", "tile", "width", "norm_width", "sequence", "hidden", "units", "ports"),
+    [(16, 8, 2, 8, 32, 24, 1, 1), (12, 4, 4, 4, 20, 16, 4, 2), (8, 4, 1, 1, 24, 48, 3, 1)],
+    ids=["1-unit", "2-ports", "3-units"],
 )
-def test_vector_engine(frac_bits, tile, width, norm_width, sequence, hidden, units, request):
+def test_vector_engine(frac_bits, tile, width, norm_width, sequence, hidden, units, ports, request):
     sizes = {
         "tile": tile,
         "width": width,
@@ -48,6 +48,7 @@ def test_vector_engine(frac_bits, tile, width, norm_width, sequence, hidden, uni
         "sequence": sequence,
         "hidden": hidden,
         "units": units,
+        "ports": ports,
     }
     simulate(
         VectorEngine(fmt=FixedPoint(int_bits=4, frac_bits=frac_bits), **sizes),
@@ -63,6 +64,20 @@ def test_rejects_units(units):
     with pytest.raises(ValueError, match=message):
         SoftmaxEngine(
             fmt=FixedPoint(int_bits=4, frac_bits=8), tile=4, width=1, sequence=8, units=units
+        )
+
+
+@pytest.mark.parametrize("ports", [0, 2])
+def test_rejects_ports(ports):
+    message = rf"^Number of ports must divide 3 softmax units, not {ports}$"
+    with pytest.raises(ValueError, match=message):
+        SoftmaxEngine(
+            fmt=FixedPoint(int_bits=4, frac_bits=8),
+            tile=4,
+            width=1,
+            sequence=8,
+            units=3,
+            ports=ports,
         )
 
 
@@ -85,7 +100,7 @@ class Bench:
         p = parameters()
         self.dut = dut
         self.fmt = FixedPoint(int_bits=4, frac_bits=p["frac_bits"])
-        self.tile, self.units = p["tile"], p["units"]
+        self.tile, self.units, self.ports = p["tile"], p["units"], p["ports"]
         self.most = {"softmax": p["sequence"] // self.tile, "layernorm": p["hidden"] // self.tile}
         self.rng = np.random.default_rng(cocotb.RANDOM_SEED)
         self.write_pace = write_pace
@@ -101,7 +116,7 @@ class Bench:
         self.reads = [
             *(
                 ReadMemory(dut, f"reads__{n}", self.memory.__getitem__, **self.port(read_pace))
-                for n in range(3)
+                for n in range(self.ports + 2)
             ),
             ReadMemory(dut, "read_affine", self.weight_memory.__getitem__, **self.port(read_pace)),
         ]
@@ -134,7 +149,7 @@ class Bench:
         dut = self.dut
         ports = [
             [dut[f"writes__{n}__{part}"] for part in ("valid", "ready", "payload")]
-            for n in range(2)
+            for n in range(self.ports + 1)
         ]
         layout_bits = (self.fmt.width + 1) * self.tile
         offered: dict[int, int] = {}
@@ -276,8 +291,12 @@ class Bench:
         await driver
         for _ in range(40):
             await self.dut.clk.rising_edge
-        # Once per command, in the cycle of its last write.
-        assert self.done_after == self.expected_done_after
+        # Once per command, in the cycle of its last write; ports may be ahead of one another.
+        if self.ports == 1:
+            assert self.done_after == self.expected_done_after
+        else:
+            pairs = zip(self.done_after, self.expected_done_after, strict=True)
+            assert all(done >= writes for done, writes in pairs)
         assert self.writes == self.expected_writes
         assert self.clipped == self.expected_clipped
         for address, raw in enumerate(self.memory):
@@ -352,7 +371,8 @@ async def reads_each_vector_once(dut):
     await bench.start()
     commands = [bench.softmax(rows=5, blocks=2)[0], bench.layernorm(rows=4, blocks=2)[0]]
     await bench.run(commands)
-    assert [len(memory.addresses) for memory in bench.reads] == [10, 8, 8, 4]
+    others = [0] * (bench.ports - 1)
+    assert [len(memory.addresses) for memory in bench.reads] == [10, *others, 8, 8, 4]
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")
@@ -384,12 +404,34 @@ async def softmax_units_work_together(dut):
     bench = Bench(dut)
     await bench.start()
     blocks = bench.most["softmax"]
-    rows = min(6 * bench.units, REGION // (blocks + 2) - 1)
+    units = bench.units // bench.ports  # one command goes through one port
+    rows = min(6 * units, REGION // (blocks + 2) - 1)
     await bench.run([bench.softmax(rows=rows, blocks=blocks, in_place=1)[0]])
     row_ends = bench.written_at[blocks - 1 :: blocks]
     words = blocks * bench.tile // parameters()["width"]
     mean = (row_ends[-1] - row_ends[0]) / (rows - 1)
-    assert mean <= 1.3 * max(blocks, words / bench.units)
+    assert mean <= 1.3 * max(blocks, words / units)
+
+
+@cocotb.test(timeout_time=5, timeout_unit="ms")
+async def ports_work_together(dut):
+    """Commands that are alike but for their places go through all ports at their full rate."""
+    bench = Bench(dut)
+    await bench.start()
+    blocks, units = bench.most["softmax"], bench.units // bench.ports
+    settings = {"blocks": blocks, "rows": units, "threshold": bench.threshold(), "in_place": 0}
+    settings |= {"constant": 1 << bench.fmt.frac_bits, "shift": 4, "keys": blocks * bench.tile}
+    commands = []
+    for n in range(8):
+        where = {"source_base": n * 2 * blocks * units, "source_row_stride": blocks}
+        where |= {"target_base": 7 * REGION, "target_row_stride": blocks}
+        commands.append(bench.softmax(**settings, **where)[0])
+    await bench.run(commands)
+    # From the first write of the second pair of commands to the end.
+    vectors = len(bench.written_at) * 6 // 8
+    cycles = bench.written_at[-1] - bench.written_at[-vectors]
+    rate = min(1, units * parameters()["width"] / bench.tile)
+    assert cycles <= 1.3 * vectors / (rate * bench.ports)
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")

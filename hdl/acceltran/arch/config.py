@@ -245,6 +245,13 @@ class AcceleratorConfig:
         return self.buffers.weight_kib * 8192 // (self.vector_bits * banks) * banks
 
     @property
+    def softmax_ports(self) -> int:
+        """Vectors that softmax reads and writes per cycle in a cluster: two, if its units can."""
+        array = self.array
+        units = array.softmax_units * array.pes_per_cluster
+        return 2 if units % 2 == 0 and units * array.softmax_width >= 2 * self.datapath.tile else 1
+
+    @property
     def norm_width(self) -> int:
         """Values of a cluster that layer norm takes per cycle and pass: as many as softmax does,
         or the largest part of a vector.

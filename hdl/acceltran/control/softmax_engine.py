@@ -37,15 +37,17 @@ class SoftmaxCommand(data.StructLayout):
 class SoftmaxEngine(SharedComponent):
     """Run SOFTMAX commands, one after another.
 
-    Rows are dealt to ``units`` softmax units in turn, and their results collected in the same
-    order. A row is read whole before any of it is written, so the target may be the source. Rows of
-    a command whose ``SETTINGS`` and threshold are those of the one before follow without a gap.
+    Commands go to ``ports`` ports in turn, each with its part of the units. There, rows are dealt
+    to the units in turn, and their results collected in the same order. A row is read whole before
+    any of it is written, so the target may be the source. Rows of a command whose ``SETTINGS`` and
+    threshold are those of the one before follow without a gap, or go through the units at the same
+    time.
 
     One ``PruningBoundary`` serves all units: it finds the boundary of a command's threshold while
     the first row is read.
 
-    Throughput is that of all units together, at most one vector per cycle: several units have
-    queues of a row at both ends, so that one takes a row while another gets the next.
+    Throughput is that of all units together, at most a vector per cycle and port: several units
+    have queues of a row at both ends, so that one takes a row while another gets the next.
 
     Parameters
     ----------
@@ -58,52 +60,52 @@ class SoftmaxEngine(SharedComponent):
         Longest row.
     units : int
         Softmax units; at least 1.
+    ports : int
+        At least 1; a divisor of ``units``.
 
     Members
     -------
     i : ``In(stream.Signature(SoftmaxCommand(fmt)))``
-    read : ``In(ReadPort(fmt, tile))``
-    write : ``Out(stream.Signature(BufferWrite(fmt, tile)))``
+    reads : ``In(ReadPort(fmt, tile)).array(ports)``
+    writes : ``Out(stream.Signature(BufferWrite(fmt, tile))).array(ports)``
     done : ``Out(1)``
-        Strobe: the last write of the oldest command was taken.
+        Strobe: the last write of the oldest command was taken, in this cycle unless others were to
+        be done before it.
     """
 
-    UNDER_WAY = 4
+    UNDER_WAY = 16
     """Commands that are taken and not done, at most."""
 
     i: stream.Interface
-    read: Any
-    write: stream.Interface
+    reads: list[Any]
+    writes: list[stream.Interface]
     done: Signal
 
-    def __init__(self, *, fmt: FixedPoint, tile: int, width: int, sequence: int, units: int):
+    def __init__(
+        self, *, fmt: FixedPoint, tile: int, width: int, sequence: int, units: int, ports: int = 1
+    ):
         if units < 1:
             raise ValueError(f"Number of softmax units must be at least 1, not {units!r}")
+        if ports < 1 or units % ports:
+            raise ValueError(f"Number of ports must divide {units} softmax units, not {ports!r}")
         self.fmt = fmt
         self.tile = tile
         self.width = width
         self.sequence = sequence
         self.units = units
+        self.ports = ports
         super().__init__({
             "i": In(stream.Signature(SoftmaxCommand(fmt))),
-            "read": In(ReadPort(fmt, tile)),
-            "write": Out(stream.Signature(BufferWrite(fmt, tile))),
+            "reads": In(ReadPort(fmt, tile)).array(ports),
+            "writes": Out(stream.Signature(BufferWrite(fmt, tile))).array(ports),
             "done": Out(1),
         })
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.source = source = RowWalker()
-        m.submodules.target = target = RowWalker()
-        m.submodules.reader = reader = VectorReader(fmt=self.fmt, tile=self.tile)
-        wiring.connect(m, reader.port, wiring.flipped(self.read))
-
         command = Signal(SoftmaxCommand(self.fmt))
         body = self.i.payload.body
-        taken = Signal()
-        # Rows of a command that is alike may follow those of the one before at once.
-        m.submodules.targets = targets = Queue(shape=RowRange(), depth=self.UNDER_WAY)
-        wiring.connect(m, targets.o, target.i)
+        taken, room = Signal(), Signal()
         under_way = Signal(range(self.UNDER_WAY + 1))
         alike, offered = Signal(), Signal()
         m.d.sync += [
@@ -114,31 +116,15 @@ class SoftmaxEngine(SharedComponent):
             ),
             under_way.eq(under_way + taken - self.done),
         ]
+        # Rows of a command that is alike may follow those of the one before at once.
         m.d.comb += [
             self.i.ready.eq(
-                source.i.ready
-                & ((under_way == 0) | ((under_way < self.UNDER_WAY) & offered & alike))
+                room & ((under_way == 0) | ((under_way < self.UNDER_WAY) & offered & alike))
             ),
             taken.eq(self.i.valid & self.i.ready),
-            source.i.valid.eq(taken),
-            targets.i.valid.eq(taken),
-            source.i.payload.base.eq(body.source_base),
-            source.i.payload.row_stride.eq(body.source_row_stride),
-            targets.i.payload.base.eq(body.target_base),
-            targets.i.payload.row_stride.eq(body.target_row_stride),
         ]
-        for walker in (source, targets):
-            m.d.comb += [
-                walker.i.payload.rows.eq(body.rows),
-                walker.i.payload.blocks.eq(body.blocks),
-            ]
         with m.If(taken):
             m.d.sync += Value.cast(command).eq(self.i.payload)
-        m.d.comb += [
-            reader.addresses.valid.eq(source.o.valid),
-            reader.addresses.payload.eq(source.o.payload.address),
-            source.o.ready.eq(reader.addresses.ready),
-        ]
 
         # Begun here, the search ends within ``Softmax.BOUNDARY_NEEDED`` cycles.
         m.submodules.boundary = boundary = PruningBoundary(fmt=self.fmt)
@@ -146,19 +132,80 @@ class SoftmaxEngine(SharedComponent):
             boundary.start.eq(taken & (under_way == 0)),
             boundary.threshold.eq(self.i.payload.threshold),
         ]
+        # Ports take commands in turn, and are done in turn.
+        next_port, oldest_port = (
+            Signal(range(max(2, self.ports))),
+            Signal(range(max(2, self.ports))),
+        )
+        rooms, waiting = [], []
+        for port in range(self.ports):
+            begin, end, ended = (
+                Signal(name=f"{name}_{port}") for name in ("begin", "end", "ended")
+            )
+            m.d.comb += begin.eq(taken & (next_port == port))
+            rooms.append(self._add_port(m, port, command.body, begin, end, boundary.boundary))
+            # Commands of this port that ended before an older one of another port.
+            early = Signal(range(self.UNDER_WAY + 1), name=f"early_{port}")
+            m.d.comb += ended.eq(end | (early != 0))
+            m.d.sync += early.eq(early + end - (self.done & (oldest_port == port)))
+            waiting.append(ended)
+        m.d.comb += [
+            room.eq(Array(rooms)[next_port]),
+            self.done.eq(Array(waiting)[oldest_port]),
+        ]
+        for turn, step in ((next_port, taken), (oldest_port, self.done)):
+            with m.If(step):
+                m.d.sync += turn.eq(_following(turn, self.ports))
+        return m
 
+    def _add_port(
+        self, m: Module, port: int, settings: Any, begin: Signal, end: Signal, boundary: Signal
+    ) -> Value:
+        """Rows of a port's commands through its units; whether it has room for a command."""
+        source, target = RowWalker(), RowWalker()
+        targets = Queue(shape=RowRange(), depth=self.UNDER_WAY)
+        reader = VectorReader(fmt=self.fmt, tile=self.tile)
+        for name, part in (
+            ("source", source),
+            ("target", target),
+            ("targets", targets),
+            ("reader", reader),
+        ):
+            m.submodules[f"{name}_{port}"] = part
+        read, write = self.reads[port], self.writes[port]
+        wiring.connect(m, reader.port, wiring.flipped(read))
+        wiring.connect(m, targets.o, target.i)
+        body = self.i.payload.body
+        m.d.comb += [
+            source.i.valid.eq(begin),
+            targets.i.valid.eq(begin),
+            source.i.payload.base.eq(body.source_base),
+            source.i.payload.row_stride.eq(body.source_row_stride),
+            targets.i.payload.base.eq(body.target_base),
+            targets.i.payload.row_stride.eq(body.target_row_stride),
+            reader.addresses.valid.eq(source.o.valid),
+            reader.addresses.payload.eq(source.o.payload.address),
+            source.o.ready.eq(reader.addresses.ready),
+        ]
+        for walker in (source, targets):
+            m.d.comb += [
+                walker.i.payload.rows.eq(body.rows),
+                walker.i.payload.blocks.eq(body.blocks),
+            ]
+
+        units = self.units // self.ports
         sources, results = [], []  # streams into and out of the units
-        for index in range(self.units):
+        for index in range(port * units, (port + 1) * units):
             unit = Softmax(fmt=self.fmt, tile=self.tile, width=self.width, sequence=self.sequence)
             m.submodules[f"unit_{index}"] = unit
             m.d.comb += [
-                unit.constant.eq(command.body.constant),
-                unit.shift.eq(command.body.shift),
-                unit.keys.eq(command.body.keys),
-                unit.blocks.eq(command.body.blocks),
-                unit.boundary.eq(boundary.boundary),
+                unit.constant.eq(settings.constant),
+                unit.shift.eq(settings.shift),
+                unit.keys.eq(settings.keys),
+                unit.blocks.eq(settings.blocks),
+                unit.boundary.eq(boundary),
             ]
-            if self.units == 1:
+            if units == 1:
                 sources.append(unit.i)
                 results.append(unit.o)
                 continue
@@ -171,12 +218,9 @@ class SoftmaxEngine(SharedComponent):
             sources.append(before.i)
             results.append(behind.o)
 
-        feeding, collecting = Signal(range(max(2, self.units))), Signal(range(max(2, self.units)))
-        fed = Signal(16)  # vectors of the row that the unit `feeding` has got
-
-        def following(turn: Signal) -> Value:
-            return Mux(turn == self.units - 1, 0, turn + 1)
-
+        feeding = Signal(range(max(2, units)), name=f"feeding_{port}")
+        collecting = Signal(range(max(2, units)), name=f"collecting_{port}")
+        fed = Signal(16, name=f"fed_{port}")  # vectors of the row that the unit `feeding` has got
         for index, scores in enumerate(sources):
             m.d.comb += [
                 scores.payload["values"].eq(reader.vectors.payload["values"]),
@@ -185,22 +229,25 @@ class SoftmaxEngine(SharedComponent):
         m.d.comb += reader.vectors.ready.eq(Array(scores.ready for scores in sources)[feeding])
         with m.If(reader.vectors.valid & reader.vectors.ready):
             m.d.sync += fed.eq(fed + 1)
-            with m.If(fed + 1 == command.body.blocks):
-                m.d.sync += [fed.eq(0), feeding.eq(following(feeding))]
+            with m.If(fed + 1 == settings.blocks):
+                m.d.sync += [fed.eq(0), feeding.eq(_following(feeding, units))]
 
-        m.d.comb += self.write.payload.address.eq(target.o.payload.address)
         offers = Array(result.valid for result in results)
         vectors = Array(Value.cast(result.payload) for result in results)
         m.d.comb += [
-            self.write.valid.eq(target.o.valid & offers[collecting]),
-            Value.cast(self.write.payload.vector).eq(vectors[collecting]),
-            target.o.ready.eq(self.write.valid & self.write.ready),
+            write.payload.address.eq(target.o.payload.address),
+            write.valid.eq(target.o.valid & offers[collecting]),
+            Value.cast(write.payload.vector).eq(vectors[collecting]),
+            target.o.ready.eq(write.valid & write.ready),
         ]
         for index, result in enumerate(results):
-            m.d.comb += result.ready.eq(target.o.valid & self.write.ready & (collecting == index))
-        with m.If(self.write.valid & self.write.ready):
+            m.d.comb += result.ready.eq(target.o.valid & write.ready & (collecting == index))
+        with m.If(write.valid & write.ready):
             with m.If(target.o.payload.row_end):
-                m.d.sync += collecting.eq(following(collecting))
-            with m.If(target.o.payload.end):
-                m.d.comb += self.done.eq(1)
-        return m
+                m.d.sync += collecting.eq(_following(collecting, units))
+            m.d.comb += end.eq(target.o.payload.end)
+        return source.i.ready & targets.i.ready
+
+
+def _following(turn: Signal, count: int) -> Value:
+    return Mux(turn == count - 1, 0, turn + 1)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth import Module, Mux, Signal, Value
+from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -28,7 +28,7 @@ class VectorEngine(SharedComponent):
     Parameters
     ----------
     fmt : FixedPoint
-    tile, width, sequence, units : int
+    tile, width, sequence, units, ports : int
         As of ``SoftmaxEngine``.
     norm_width, hidden : int
         As of ``LayerNormEngine``, where ``norm_width`` is ``width``.
@@ -36,15 +36,15 @@ class VectorEngine(SharedComponent):
     Members
     -------
     i : ``In(stream.Signature(QueuedCommand(VectorCommand().size, fmt.width)))``
-    reads : ``In(ReadPort(fmt, tile)).array(3)``
+    reads : ``In(ReadPort(fmt, tile)).array(ports + 2)``
         Activation buffer: scores, first and second summand.
     read_affine : ``In(ReadPort(fmt, tile))``
         Weight buffer: gamma and beta.
-    writes : ``Out(stream.Signature(BufferWrite(fmt, tile))).array(2)``
+    writes : ``Out(stream.Signature(BufferWrite(fmt, tile))).array(ports + 1)``
         Activation buffer: probabilities, normalised rows.
     saturated : ``Out(range(tile + 1))``
         Values that were clipped in this cycle.
-    kept : ``Out(Kept(tile))``
+    kept : ``Out(Kept(ports * tile))``
         What was written in the cycle before.
     done : ``Out(1)``
         Strobe: a command is complete.
@@ -68,6 +68,7 @@ class VectorEngine(SharedComponent):
         sequence: int,
         hidden: int,
         units: int,
+        ports: int = 1,
     ):
         self.fmt = fmt
         self.tile = tile
@@ -76,13 +77,14 @@ class VectorEngine(SharedComponent):
         self.sequence = sequence
         self.hidden = hidden
         self.units = units
+        self.ports = ports
         super().__init__({
             "i": In(stream.Signature(QueuedCommand(VectorCommand().size, fmt.width))),
-            "reads": In(ReadPort(fmt, tile)).array(3),
+            "reads": In(ReadPort(fmt, tile)).array(ports + 2),
             "read_affine": In(ReadPort(fmt, tile)),
-            "writes": Out(stream.Signature(BufferWrite(fmt, tile))).array(2),
+            "writes": Out(stream.Signature(BufferWrite(fmt, tile))).array(ports + 1),
             "saturated": Out(range(tile + 1)),
-            "kept": Out(Kept(tile)),
+            "kept": Out(Kept(ports * tile)),
             "done": Out(1),
         })
 
@@ -90,20 +92,24 @@ class VectorEngine(SharedComponent):
         m = Module()
         shape = {"fmt": self.fmt, "tile": self.tile}
         m.submodules.softmax = softmax = SoftmaxEngine(
-            **shape, width=self.width, sequence=self.sequence, units=self.units
+            **shape, width=self.width, sequence=self.sequence, units=self.units, ports=self.ports
         )
         m.submodules.layer_norm = layer_norm = LayerNormEngine(
             **shape, width=self.norm_width, hidden=self.hidden
         )
-        wiring.connect(m, softmax.read, wiring.flipped(self.reads[0]))
-        wiring.connect(m, layer_norm.read_a, wiring.flipped(self.reads[1]))
-        wiring.connect(m, layer_norm.read_b, wiring.flipped(self.reads[2]))
+        reads = [*softmax.reads, layer_norm.read_a, layer_norm.read_b]
+        for inner, outer in zip(reads, self.reads, strict=True):
+            wiring.connect(m, inner, wiring.flipped(outer))
         wiring.connect(m, layer_norm.read_affine, wiring.flipped(self.read_affine))
-        wiring.connect(m, softmax.write, wiring.flipped(self.writes[0]))
-        wiring.connect(m, layer_norm.write, wiring.flipped(self.writes[1]))
+        writes = [*softmax.writes, layer_norm.write]
+        for inner, outer in zip(writes, self.writes, strict=True):
+            wiring.connect(m, inner, wiring.flipped(outer))
 
         nothing = Signal()  # a softmax without rows
-        under_way, norms = Signal(range(8)), Signal()  # commands, and whether they are layer norms
+        under_way, norms = (
+            Signal(range(2 * SoftmaxEngine.UNDER_WAY)),
+            Signal(),
+        )  # commands, and whether they are layer norms
         command = data.View(VectorCommand(), self.i.payload.body)
         m.d.comb += [
             Value.cast(softmax.i.payload.body).eq(Value.cast(command.body.softmax)),
@@ -128,9 +134,12 @@ class VectorEngine(SharedComponent):
             with m.Elif(under_way == 0):
                 m.d.comb += self.i.ready.eq(1)
                 m.d.sync += nothing.eq(self.i.valid)
-        softmax_keep, norm_keep = (w.payload.vector.keep for w in (softmax.write, layer_norm.write))
-        softmax_taken, norm_taken = (w.valid & w.ready for w in (softmax.write, layer_norm.write))
-        keep = Mux(softmax_taken, softmax_keep, Mux(norm_taken, norm_keep, 0))
+        keep = Signal(self.ports * self.tile)
+        m.d.comb += keep.eq(
+            Cat(Mux(w.valid & w.ready, w.payload.vector.keep, 0) for w in softmax.writes)
+        )
+        with m.If(layer_norm.write.valid & layer_norm.write.ready):
+            m.d.comb += keep.eq(layer_norm.write.payload.vector.keep)
         entry = Signal.like(self.kept.entry)
         m.d.sync += [self.kept.entry.eq(entry), self.kept.count.eq(count_ones(keep))]
         with m.If(self.i.valid & self.i.ready):

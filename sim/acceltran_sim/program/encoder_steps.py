@@ -130,10 +130,9 @@ class EncoderSteps:
                 self._add(Opcode.THRESHOLD, **{**fields, "index": entry})
 
         hidden = (layout.hidden, shape.hidden_stride, shape.hidden_blocks)
-        names = ("key", "value", "query") if self._several else ("query", "key", "value")
-        for name in names:
+
+        def project(name: str, columns: range | None = None) -> None:
             target = (getattr(layout, name), shape.attention_stride)
-            share = self._several and name != "query"
             self._linear(
                 layout,
                 getattr(layer, name),
@@ -142,8 +141,21 @@ class EncoderSteps:
                 target,
                 self._parts(layout, name),
                 entries[name],
-                share=share,
+                share=self._several and name != "query",
+                columns=columns,
             )
+
+        # On several clusters, other work stands between key and value, which take long to reach
+        # all of them; half of the value gives the lanes work while the first scores are in softmax.
+        half = -(-shape.heads // 2) * shape.head_blocks
+        early_value, late_value = range(half), range(half, shape.attention_blocks)
+        if self._several:
+            project("key")
+            project("query")
+            project("value", early_value)
+        else:
+            for name in ("query", "key", "value"):
+                project(name)
         context = (layout.context, shape.attention_stride, shape.attention_blocks)
         target = (layout.attention_output, shape.hidden_stride)
 
@@ -159,6 +171,7 @@ class EncoderSteps:
             layer,
             layout,
             entries,
+            lambda: project("value", late_value) if self._several else None,
             lambda n, of: attention_output(
                 early[len(early) * n // of : len(early) * (n + 1) // of]
             ),
@@ -204,12 +217,14 @@ class EncoderSteps:
         gelu_output_shift: int = 0,
         *,
         share: bool = False,
+        columns: range | None = None,
     ) -> None:
         """Product with a weight matrix: source is base, stride and blocks; target base, stride.
 
-        ``share`` gives the result, which has rows for all clusters of a group, to all of them.
+        Of the result, only the blocks ``columns`` are computed, if given. ``share`` gives the
+        result, which has rows for all clusters of a group, to all of them.
         """
-        for piece, column, columns, part in product_blocks(self.config, pieces, parts):
+        for piece, column, width, part in product_blocks(self.config, pieces, parts, columns):
             stride = layout.rounds[part.round].rows * target[1]
             shared = {"share": 1, "share_stride": stride} if share else {}
             self._enter(layout, part)
@@ -218,7 +233,7 @@ class EncoderSteps:
                 base: int,
                 piece: Piece = piece,
                 column: int = column,
-                columns: int = columns,
+                width: int = width,
                 part: Part = part,
                 shared: dict[str, int] = shared,
             ) -> Iterator[Command]:
@@ -234,7 +249,7 @@ class EncoderSteps:
                     c_base=target[0] + row * target[1],
                     c_row_stride=target[1],
                     c_first=piece.first + column,
-                    columns=columns,
+                    columns=width,
                     rows=part.rows,
                     bias_base=base + piece.matrix_rows * piece.columns + column,
                     bias_shift=linear.bias_shift,
@@ -255,11 +270,13 @@ class EncoderSteps:
         layer: QuantizedLayer,
         layout: GroupLayout,
         entries: dict[str, int],
+        before_contexts: Callable[[], None],
         before_last: Callable[[int, int], None],
     ) -> None:
         """Scores, softmax and context of all heads; scores run ahead, so that softmax overlaps.
 
-        ``before_last(n, of)`` adds steps in front of context ``n`` of the last round's ``of``.
+        ``before_contexts()`` adds steps in front of the first context, ``before_last(n, of)`` in
+        front of context ``n`` of the last round's ``of``.
         """
         items = [
             (part_of(layout, n, start + row, min(layout.score_rows, part.rows - row)), head)
@@ -275,6 +292,8 @@ class EncoderSteps:
                 self._scores(layer, layout, items[n], layout.scores[n % slots], entries)
             if n >= ahead:
                 done = n - ahead
+                if done == 0:
+                    before_contexts()
                 last = [item for item in items if item[0].round == items[-1][0].round]
                 if items[done] in last:
                     before_last(last.index(items[done]), len(last))

@@ -27,7 +27,7 @@ class OrderChecker:
     What a command knows to be complete when it starts: what its waits say, what those commands
     knew, and what the command before it in its queue knew. A vector may be read if its writer is
     known to be complete, and written if its readers and writers are; but those of its own queue
-    need not be where that works in order, which products do not.
+    need not be where that works in order, which products and vector operations do not.
 
     Products and vector operations run in every cluster: what one of them knows of another holds for
     its own cluster, unless it has waited for all of them. Waits of a product that are for its rows
@@ -133,8 +133,11 @@ class OrderChecker:
         ):
             if foreign:
                 numbers[EVERYWHERE] = numbers.max(axis=0)
-            if self._queue != Queue.PRODUCT:
-                numbers[:, self._queue] = 0
+            own = numbers[:, self._queue]
+            if self._queue == Queue.VECTOR:  # may work in place
+                own[own == len(self._starts[self._queue])] = 0
+            elif self._queue != Queue.PRODUCT:
+                own[:] = 0
             self._check("write", done, numbers, self._known)
         scope = EVERYWHERE if foreign else OWN
         self._writers[place][scope, self._queue, vectors] = len(self._starts[self._queue])

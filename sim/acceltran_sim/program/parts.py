@@ -72,9 +72,12 @@ def parts_within(part: Part, operation: str) -> Iterator[Part]:
 
 
 def product_blocks(
-    config: AcceleratorConfig, pieces: Sequence[Piece], parts: Sequence[Part]
+    config: AcceleratorConfig,
+    pieces: Sequence[Piece],
+    parts: Sequence[Part],
+    columns: range | None = None,
 ) -> Iterator[tuple[Piece, int, int, Part]]:
-    """Cut a product: piece, first column in it, columns, rows.
+    """Cut a product, or those ``columns`` of it: piece, first column in it, columns, rows.
 
     Rows are in parts in the first and the last column pass only, where the product would
     otherwise wait for all of its input, and who reads its result for all of that; fewer
@@ -93,11 +96,15 @@ def product_blocks(
         for together in [list(group)]
     ]
     for piece in pieces:
-        end = piece.first + piece.columns
-        inside = {cut for cut in (unit, last) if piece.first < cut < end}
+        first, end = piece.first, piece.first + piece.columns
+        if columns is not None:
+            first, end = max(first, columns.start), min(end, columns.stop)
+            if first >= end:
+                continue
+        inside = {cut for cut in (unit, last) if first < cut < end}
         if several and piece.matrix_rows * 2 <= config.datapath.tile_rows:
-            inside = set(range(piece.first + unit, end, unit))
-        cuts = sorted({piece.first, end} | (inside if len(parts) > len(whole) else set()))
+            inside = set(range(first + unit, end, unit))
+        cuts = sorted({first, end} | (inside if len(parts) > len(whole) else set()))
         for start, stop in pairwise(cuts):
             at_edge = start < unit or stop > last or several
             for part in parts if at_edge else whole:

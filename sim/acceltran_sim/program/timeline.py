@@ -40,8 +40,8 @@ class Timeline:
 
     Every queue counts its commands on its own semaphore. A command waits for those that it depends
     on: who wrote what it reads, in any queue; who read or wrote what it writes, in other queues,
-    and in its own if that runs products, which overlap (the other queues work in order). What
-    another wait or an earlier command of the queue implies is left out.
+    and in its own if that runs products or vector operations, which overlap (loads and stores work
+    in order). What another wait or an earlier command of the queue implies is left out.
 
     All clusters run the same commands on their own buffers, so one buffer stands for all. A command
     waits for its own cluster, but for all of them where one writes to others' buffers. There, tiles
@@ -107,7 +107,7 @@ class Timeline:
                 before[OWN] = np.maximum(before[OWN], read)
                 if access.shared:
                     before[EVERYWHERE] = before.max(axis=0)
-                if not product:
+                if not queue.in_clusters:
                     before[:, queue] = 0
             stage = ROWS if product and several and not access.early else START
             needs[stage] = np.maximum(needs[stage], before)
