@@ -27,6 +27,7 @@ def test_probability_pipeline(int_bits, frac_bits, request):
         bench=__name__,
         parameters=sizes,
         seed=request.config.getoption("seed"),
+        visible=[f"relative_{k}" for k in range(WIDTH)],
     )
 
 
