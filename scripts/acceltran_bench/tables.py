@@ -24,7 +24,7 @@ FROM_DRAM = {
 }
 """The same with operands and result in DRAM, and shapes for which bandwidth allows it: feed-forward
 products of BERT-Mini, 8 and 16 sentences of 128 tokens, and of BERT-Small, 8 sentences."""
-BUS_BOUND: dict[str, Any] = {"rows": 64, "inner": 256, "columns": 1024}
+BUS_BOUND: dict[str, Any] = {"rows": 32, "inner": 512, "columns": 2048}
 """A shape whose weights take longer to load than its products at a density up to 0.5."""
 CLUSTERED_LOSS = 0.03
 DENSITIES = (1.0, 0.75, 0.5, 0.25, 0.1, 0.05)
@@ -84,7 +84,10 @@ def dram() -> Iterator[Row]:
         size = " x ".join(map(str, BUS_BOUND.values()))
         yield row(
             f"density {density}, medium, {size}, DRAM: cycles over those of the bus alone",
-            lambda figures=figures: (figures["cycles"] / figures["bandwidth_bound_cycles"], figures),
+            lambda figures=figures: (
+                figures["cycles"] / figures["bandwidth_bound_cycles"],
+                figures,
+            ),
             at_most=1.05,
         )
 

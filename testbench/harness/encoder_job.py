@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from acceltran.arch.commands import Opcode
 from acceltran.arch.config import AcceleratorConfig
+from acceltran.arch.presets import TINY, TINY2
 from acceltran.arch.registers import ErrorCause
 from acceltran.generate import generate_verilog
 from acceltran_sim.golden.encoder import QuantizedEncoder, encode
@@ -19,8 +20,8 @@ from acceltran_sim.program.image import Program
 from acceltran_sim.program.job import Job
 from acceltran_sim.program.products import DEFAULT_ORDER
 from acceltran_sim.program.quantize import quantize, quantize_model
-from acceltran_sim.rtl.machine import make_simulator
-from acceltran_sim.rtl.simulator import simulate
+from acceltran_sim.rtl.machine import blocks_of, make_simulator
+from acceltran_sim.rtl.simulator import build_simulator, simulate
 
 __all__ = ["check_job", "check_rtl", "quantized", "random_job", "random_model", "simulator"]
 
@@ -80,8 +81,17 @@ def quantized(
 
 @cache
 def simulator(config: AcceleratorConfig) -> Path:
-    """Compiled Verilog of a machine, made when first needed."""
-    return make_simulator(config, generate_verilog(config))
+    """Compiled Verilog of a machine, made when first needed; presets are used for longer."""
+    verilog = generate_verilog(config)
+    if config in (TINY, TINY2):
+        return make_simulator(config, verilog)
+    return build_simulator(
+        verilog,
+        axi_data_bits=config.memory.axi_data_bits,
+        axi_prefixes=config.memory.axi_prefixes,
+        blocks=blocks_of(config, verilog),
+        runs="short",
+    )
 
 
 def check_rtl(

@@ -23,7 +23,7 @@ def uninitialised():
     text, count = REGISTER.subn(r"\1;", generate_verilog(TINY))
     assert count > 1000
     assert not re.search(r"^ *reg .*=|^ *initial\b", text, re.MULTILINE)
-    return build_simulator(text, axi_data_bits=TINY.memory.axi_data_bits)
+    return build_simulator(text, axi_data_bits=TINY.memory.axi_data_bits, runs="short")
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

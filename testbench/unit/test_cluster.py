@@ -26,7 +26,7 @@ CONFIGS = {
     "tiny": ({"clusters": 1, "pes": 1, "lanes": 4}, {"tile": 16, "frac_bits": 16}),
     "tiny2": ({"clusters": 1, "pes": 2, "lanes": 4}, {"tile": 8, "frac_bits": 12}),
     "small": ({"clusters": 2, "pes": 1, "lanes": 4}, {"tile": 8, "frac_bits": 8}),
-    "wide": ({"clusters": 2, "pes": 4, "lanes": 8}, {"tile": 8, "frac_bits": 8}),
+    "wide": ({"clusters": 2, "pes": 4, "lanes": 4}, {"tile": 8, "frac_bits": 8}),
     "dot": ({"clusters": 1, "pes": 2, "lanes": 2}, {"tile": 8, "frac_bits": 8, "lane": "dot"}),
 }
 """Those of two clusters have two tile ports for each PE."""

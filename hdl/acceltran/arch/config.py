@@ -246,10 +246,13 @@ class AcceleratorConfig:
 
     @property
     def softmax_ports(self) -> int:
-        """Vectors that softmax reads and writes per cycle in a cluster: two, if its units can."""
+        """Vectors that softmax reads and writes per cycle in a cluster: two, if its units can and
+        there are several clusters, which have few heads at a time to hide softmax behind.
+        """
         array = self.array
         units = array.softmax_units * array.pes_per_cluster
-        return 2 if units % 2 == 0 and units * array.softmax_width >= 2 * self.datapath.tile else 1
+        twice = units % 2 == 0 and units * array.softmax_width >= 2 * self.datapath.tile
+        return 2 if twice and array.clusters > 1 else 1
 
     @property
     def norm_width(self) -> int:

@@ -10,7 +10,7 @@ from acceltran.arch.config import AcceleratorConfig
 from acceltran_sim.rtl.simulator import build_simulator
 from acceltran_sim.rtl.verilator import cache_folder
 
-__all__ = ["find_simulator", "make_simulator"]
+__all__ = ["blocks_of", "find_simulator", "make_simulator"]
 
 GENERATOR = Path(acceltran.__file__).parent
 BLOCK = re.compile(r"^module (acceltran_ClusterNode\w*)", re.MULTILINE)
@@ -29,12 +29,11 @@ def find_simulator(config: AcceleratorConfig) -> Path | None:
 
 def make_simulator(config: AcceleratorConfig, verilog: str) -> Path:
     """Compile ``verilog``, what the generator writes for ``config``, and remember it."""
-    blocks = BLOCK.findall(verilog) if config.array.clusters > 1 else ()
     simulator = build_simulator(
         verilog,
         axi_data_bits=config.memory.axi_data_bits,
         axi_prefixes=config.memory.axi_prefixes,
-        blocks=blocks,
+        blocks=blocks_of(config, verilog),
     )
     note = _note(config)
     note.parent.mkdir(parents=True, exist_ok=True)
@@ -42,6 +41,11 @@ def make_simulator(config: AcceleratorConfig, verilog: str) -> Path:
     draft.write_text(str(simulator))
     draft.replace(note)
     return simulator
+
+
+def blocks_of(config: AcceleratorConfig, verilog: str) -> list[str]:
+    """Modules of ``verilog`` to compile once for all their instances."""
+    return BLOCK.findall(verilog) if config.array.clusters > 1 else []
 
 
 def _note(config: AcceleratorConfig) -> Path:
