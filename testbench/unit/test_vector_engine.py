@@ -380,7 +380,9 @@ async def takes_one_command_at_a_time(dut):
     """The next command is taken only after ``done``."""
     bench = Bench(dut)
     await bench.start()
-    commands = [make(rows=1)[0] for make in [bench.softmax, bench.layernorm, bench.layernorm] * 2]
+    makes = [bench.softmax, bench.layernorm, bench.layernorm] * 2
+    commands = [make(rows=1)[0] for make in makes]
+    commands += [bench.softmax(rows=0)[0], bench.layernorm(rows=0)[0]]
     taken, done = [], []
 
     async def watch():
@@ -396,6 +398,7 @@ async def takes_one_command_at_a_time(dut):
     watcher.cancel()
     assert len(taken) == len(done) == len(commands)
     assert all(end < begin for end, begin in zip(done, taken[1:], strict=False))
+    assert all(end - begin >= 2 for end, begin in zip(done, taken, strict=True))
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")

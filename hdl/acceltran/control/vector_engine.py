@@ -47,7 +47,7 @@ class VectorEngine(SharedComponent):
     kept : ``Out(Kept(ports * tile))``
         What was written in the cycle before.
     done : ``Out(1)``
-        Strobe: a command is complete.
+        Strobe: the oldest command is complete; two cycles after it was taken at the earliest.
     """
 
     i: stream.Interface
@@ -105,11 +105,13 @@ class VectorEngine(SharedComponent):
         for inner, outer in zip(writes, self.writes, strict=True):
             wiring.connect(m, inner, wiring.flipped(outer))
 
-        nothing = Signal()  # a softmax without rows
+        # A softmax without rows is done two cycles after it was taken: its queue knows it by then.
+        empty, nothing = Signal(), Signal()
         under_way, norms = (
             Signal(range(2 * SoftmaxEngine.UNDER_WAY)),
             Signal(),
         )  # commands, and whether they are layer norms
+        empty_taken = Signal()
         command = data.View(VectorCommand(), self.i.payload.body)
         m.d.comb += [
             Value.cast(softmax.i.payload.body).eq(Value.cast(command.body.softmax)),
@@ -120,7 +122,7 @@ class VectorEngine(SharedComponent):
             self.done.eq(softmax.done | layer_norm.done | nothing),
         ]
         # An engine takes the next command while it is at work if it can be told so.
-        with m.If((under_way == 0) | (~nothing & (norms == command.layernorm))):
+        with m.If((under_way == 0) | (~empty & ~nothing & (norms == command.layernorm))):
             with m.If(command.layernorm):
                 m.d.comb += [
                     layer_norm.i.valid.eq(self.i.valid),
@@ -133,7 +135,7 @@ class VectorEngine(SharedComponent):
                 ]
             with m.Elif(under_way == 0):
                 m.d.comb += self.i.ready.eq(1)
-                m.d.sync += nothing.eq(self.i.valid)
+                m.d.comb += empty_taken.eq(self.i.valid)
         keep = Signal(self.ports * self.tile)
         m.d.comb += keep.eq(
             Cat(Mux(w.valid & w.ready, w.payload.vector.keep, 0) for w in softmax.writes)
@@ -153,7 +155,6 @@ class VectorEngine(SharedComponent):
                     )
                 ),
             ]
-        with m.If(nothing):
-            m.d.sync += nothing.eq(0)
+        m.d.sync += [empty.eq(empty_taken), nothing.eq(empty)]
         m.d.sync += under_way.eq(under_way + (self.i.valid & self.i.ready) - self.done)
         return m
