@@ -22,8 +22,8 @@ __all__ = ["VectorEngine"]
 class VectorEngine(SharedComponent):
     """Run SOFTMAX and LAYERNORM commands in order, one at a time.
 
-    Rows of a command follow those of the one before without a gap where nothing but their places
-    differs. One without rows does nothing, but gamma and beta are read.
+    Rows of a command follow those of the one before without a gap, or go with them through another
+    port, where nothing but their places differs. One without rows does nothing, but gamma and beta are read.
 
     Parameters
     ----------

@@ -99,7 +99,7 @@ def build_simulator(
 
     ``blocks`` are modules of which there are many instances: each is compiled once for all of
     them, so that the time does not grow with their number. One may be part of another. For
-    ``"short"`` runs, it compiles in two thirds of the time and runs at a third of the speed.
+    ``"short"`` runs, it compiles in two thirds of the time and runs slower.
     """
     verilator = activate()
     observed = TRACE.read_text()
