@@ -23,7 +23,8 @@ class VectorEngine(SharedComponent):
     """Run SOFTMAX and LAYERNORM commands in order, one at a time.
 
     Rows of a command follow those of the one before without a gap, or go with them through another
-    port, where nothing but their places differs. One without rows does nothing, but gamma and beta are read.
+    port, where nothing but their places differs. One without rows does nothing, but gamma and beta
+    are read.
 
     Parameters
     ----------
