@@ -3,6 +3,7 @@
 import json
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from acceltran.arch.registers import COUNTERS, ErrorCause
 from acceltran_cli import encoder_run
 from acceltran_sim.program.assembler import decode_program
 from acceltran_sim.program.interpreter import Interpreter
+from acceltran_sim.rtl import machine as rtl_machine
 from acceltran_sim.rtl.simulator import SimulationError, SimulationResult
 
 
@@ -154,3 +156,18 @@ def test_missing_compiler(acceltran, rtl, machine, monkeypatch):
     answer = acceltran(*rtl)
     message = "Error: The backend rtl needs g++, which this machine lacks\n"
     assert (answer.code, answer.stderr) == (2, message)
+
+
+def test_processes_that_remember_one_machine(monkeypatch, tmp_path):
+    simulator = tmp_path / "simulator"
+    simulator.touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(rtl_machine, "build_simulator", lambda *_, **__: simulator)
+
+    def make(_):
+        return rtl_machine.make_simulator(TINY, "module acceltran; endmodule")
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(make, range(100))) == {simulator}
+    assert rtl_machine.find_simulator(TINY) == simulator
+    assert len(list((tmp_path / "acceltran" / "machines").iterdir())) == 1

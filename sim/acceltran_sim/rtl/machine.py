@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import tempfile
 from importlib import metadata
 from pathlib import Path
 
@@ -37,9 +38,9 @@ def make_simulator(config: AcceleratorConfig, verilog: str) -> Path:
     )
     note = _note(config)
     note.parent.mkdir(parents=True, exist_ok=True)
-    draft = note.with_suffix(f".{hashlib.sha256(str(simulator).encode()).hexdigest()[:8]}")
-    draft.write_text(str(simulator))
-    draft.replace(note)
+    with tempfile.NamedTemporaryFile("w", dir=note.parent, delete=False) as draft:
+        draft.write(str(simulator))
+    Path(draft.name).replace(note)  # a draft for each process, as several may be here
     return simulator
 
 
