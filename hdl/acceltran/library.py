@@ -28,6 +28,7 @@ from amaranth.hdl._ir import PortDirection
 from amaranth.lib import wiring
 
 from acceltran.boundary_check import BoundaryCheck, LibraryError
+from acceltran.clocked_blocks import fold_next_states
 from acceltran.quick_netlist import quick_netlist
 from acceltran.share_key import share_key
 
@@ -150,7 +151,7 @@ class Library:
         """Verilog of ``top`` as module ``name`` with all that it instantiates."""
         text = self.convert_rtlil(top, name=name)
         back_end: Any = verilog
-        generated = back_end._convert_rtlil_text(text, strip_internal_attrs=True)
+        generated = fold_next_states(back_end._convert_rtlil_text(text, strip_internal_attrs=True))
         return "\n".join(filter(None, (generated, self.sources)))
 
     def convert_rtlil(self, top: Any, *, name: str = "top", ports: Mapping[str, Any] = {}) -> str:

