@@ -54,7 +54,7 @@ class Cluster(SharedComponent):
     orders : ``In(stream.Signature(ProductOrder(fmt)))``
         Products, in order. B and bias are complete when an order is given, A is when its rows are
         ready; a product may begin to write before those before it are done.
-    rows_ready, rows_taken : ``In(1)``, ``Out(1)``
+    rows_ready, rows_taken, final_ready, final_taken : ``In(1)``, ``Out(1)`` each
         See ``ProductSequencer``.
     done : ``Out(1)``
         Strobe: the oldest product that is not done has written all its results.
@@ -91,6 +91,8 @@ class Cluster(SharedComponent):
     orders: stream.Interface
     rows_ready: Signal
     rows_taken: Signal
+    final_ready: Signal
+    final_taken: Signal
     done: Signal
     weights: list[Any]
     tiles: list[Any]
@@ -123,6 +125,8 @@ class Cluster(SharedComponent):
             "orders": In(stream.Signature(ProductOrder(fmt))),
             "rows_ready": In(1),
             "rows_taken": Out(1),
+            "final_ready": In(1),
+            "final_taken": Out(1),
             "done": Out(1),
             "weights": In(ReadPort(fmt, tile)).array(loaders),
             "tiles": In(ReadPort(fmt, tile)).array(loaders),
@@ -203,6 +207,8 @@ class Cluster(SharedComponent):
         m.d.comb += [
             sequencer.rows_ready.eq(self.rows_ready),
             self.rows_taken.eq(sequencer.rows_taken),
+            sequencer.final_ready.eq(self.final_ready),
+            self.final_taken.eq(sequencer.final_taken),
             self.done.eq(sequencer.done),
             self.overflow.eq(sequencer.overflow),
         ]

@@ -160,7 +160,7 @@ class NodeCore(SharedComponent):
                 body_width=ProductCommand().size,
                 threshold_width=fmt.width,
                 in_flight=COMMANDS,
-                rows_later=True,
+                stage=0,
             ),
             "vector": CommandQueue(
                 body_width=VectorCommand().size,
@@ -204,20 +204,25 @@ class NodeCore(SharedComponent):
             connect(m, getattr(localizer, name), queue.i)
             m.d.comb += queue.stop.eq(self.stop)
         # Tiles of a product are loaded as soon as it is ordered; its rows may have to wait.
-        m.submodules.rows = rows = Queue(shape=CommandHeader(), depth=COMMANDS)
-        m.submodules.rows_gate = gate = WaitGate(body_width=1, threshold_width=1)
         product = queues["product"].o
-        self._count_signals(m, queues, gate)
-        m.d.comb += [
-            rows.i.payload.eq(product.payload.header),
-            rows.i.valid.eq(product.valid & product.ready),
-            gate.i.valid.eq(rows.o.valid),
-            gate.i.payload.header.eq(rows.o.payload),
-            rows.o.ready.eq(gate.i.ready),
-            gate.stop.eq(self.stop),
-            cluster.rows_ready.eq(gate.o.valid),
-            gate.o.ready.eq(cluster.rows_taken),
-        ]
+        gates = []
+        for stage, name in ((1, "rows"), (2, "final")):
+            headers = Queue(shape=CommandHeader(), depth=COMMANDS)
+            gate = WaitGate(body_width=1, threshold_width=1, stage=stage)
+            m.submodules[name] = headers
+            m.submodules[f"{name}_gate"] = gate
+            gates.append(gate)
+            m.d.comb += [
+                headers.i.payload.eq(product.payload.header),
+                headers.i.valid.eq(product.valid & product.ready),
+                gate.i.valid.eq(headers.o.valid),
+                gate.i.payload.header.eq(headers.o.payload),
+                headers.o.ready.eq(gate.i.ready),
+                gate.stop.eq(self.stop),
+                getattr(cluster, f"{name}_ready").eq(gate.o.valid),
+                gate.o.ready.eq(getattr(cluster, f"{name}_taken")),
+            ]
+        self._count_signals(m, [*queues.values(), *gates], queues)
         command = data.View(ProductCommand(), product.payload.body)
         m.d.comb += [
             Value.cast(cluster.orders.payload.command).eq(Value.cast(command)),
@@ -254,8 +259,10 @@ class NodeCore(SharedComponent):
         self._count(m, queues, cluster, vector, activations)
         return m
 
-    def _count_signals(self, m: Module, queues: dict[str, CommandQueue], gate: WaitGate) -> None:
-        """Semaphores of this node, and those of all nodes."""
+    def _count_signals(
+        self, m: Module, waiting: list[CommandQueue | WaitGate], queues: dict[str, CommandQueue]
+    ) -> None:
+        """Semaphores of this node, and those of all nodes, for those that wait."""
         counts = []
         own = [queue.signal for queue in queues.values()]
         for name, signals in (("semaphores", own), ("everywhere", self.completed)):
@@ -267,8 +274,8 @@ class NodeCore(SharedComponent):
                     source.semaphore.eq(signal.semaphore),
                 ]
             counts.append(semaphores.counts)
-        for waiting in (*queues.values(), gate):
-            m.d.comb += [waiting.counts.eq(counts[0]), waiting.everywhere.eq(counts[1])]
+        for one in waiting:
+            m.d.comb += [one.counts.eq(counts[0]), one.everywhere.eq(counts[1])]
 
     def _write(
         self, m: Module, cluster: Cluster, vector: VectorEngine, activations: VectorBuffer

@@ -95,7 +95,7 @@ class ClusterWithBuffers(wiring.Component):
         for write, port in zip(cluster.writes, activations.writes[:pes], strict=True):
             connect(m, write, port)
         connect(m, flipped(self.orders), cluster.orders)
-        m.d.comb += cluster.rows_ready.eq(1)
+        m.d.comb += [cluster.rows_ready.eq(1), cluster.final_ready.eq(1)]
         for name in cluster.lanes.signature.members:
             m.d.comb += getattr(self.lanes, name).eq(getattr(cluster.lanes, name))
         m.d.comb += self.out_of_range.eq((activations.out_of_range | weights.out_of_range).any())

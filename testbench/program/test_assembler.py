@@ -13,7 +13,7 @@ from acceltran_sim.program.assembler import (
     encode_program,
     format_command,
 )
-from acceltran_sim.program.command import Command, Wait
+from acceltran_sim.program.command import Command, Stage, Wait
 from acceltran_sim.program.vectors import pack_vectors, rows_to_vectors, unpack_vectors
 
 
@@ -35,8 +35,12 @@ def test_round_trip(opcode, density):
 
 
 def test_text():
-    text = "LOAD after=2:7*,0:65535r,1:3*r signal=0 dram_address=0x1000 vectors=6 row_vectors=3"
-    waits = [Wait(2, 7, everywhere=True), Wait(0, 65535, rows=True), Wait(1, 3, True, True)]
+    text = "LOAD after=2:7*,0:65535r,1:3*f signal=0 dram_address=0x1000 vectors=6 row_vectors=3"
+    waits = [
+        Wait(2, 7, everywhere=True),
+        Wait(0, 65535, stage=Stage.ROWS),
+        Wait(1, 3, True, Stage.FINAL),
+    ]
     [command] = assemble(f"# a comment\n\n  {text}  # another\n")
     assert command.waits == waits and command.signal == 0
     assert command["vectors"] == 6 and command["base"] == 0

@@ -187,7 +187,7 @@ def follow(checker, commands, config):
             if access.write:
                 checker.write(access.buffer, access.vectors)
             else:
-                checker.read(access.buffer, access.vectors, early=access.early)
+                checker.read(access.buffer, access.vectors, stage=access.stage)
         if command.opcode in (Opcode.MATMUL, Opcode.SOFTMAX, Opcode.LAYERNORM):
             checker.use_threshold(command["threshold"])
 

@@ -13,7 +13,7 @@ from acceltran_sim.golden.localizer import Localizer
 from acceltran_sim.models.classifier import BERT_TINY_SST2
 from acceltran_sim.models.encoder_model import load_model
 from acceltran_sim.program.builder import build
-from acceltran_sim.program.command import Command
+from acceltran_sim.program.command import Command, Stage
 from acceltran_sim.program.fill import fill
 from acceltran_sim.program.image import Program
 from acceltran_sim.program.interpreter import Interpreter, ProgramError
@@ -131,14 +131,15 @@ def program():
     return run(TWO, [24], layers=2)
 
 
-@pytest.mark.parametrize("field,value", [("everywhere", 0), ("rows", 1)])
+@pytest.mark.parametrize("field,value", [("everywhere", 0), ("rows", 1), ("final", 1)])
 def test_waits_are_as_weak_as_they_may_be(program, field, value):
-    """Neither may a wait for all clusters be for its own, nor one for tiles be for rows only."""
+    """No wait may be for one cluster instead of all, or for a later stage of a product."""
     changed = 0
+    stages = {"rows": Stage.START, "final": Stage.ROWS}
     for n, command in enumerate(program.commands):
         for slot, wait in enumerate(command.waits):
-            weaker = wait.everywhere if field == "everywhere" else not wait.rows
-            if weaker and (field == "everywhere" or command.opcode == Opcode.MATMUL):
+            staged = command.opcode == Opcode.MATMUL and wait.stage == stages.get(field)
+            if staged or (field == "everywhere" and wait.everywhere):
                 changed += 1
                 fields = {**command.fields, f"wait{slot}_{field}": value}
                 with pytest.raises(ProgramError, match=r"must wait before it can (read|write)"):

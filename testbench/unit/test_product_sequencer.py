@@ -161,12 +161,13 @@ class Neighbours:
         self.planned = list(plan(works))
         self.loads = sum(tile["reload"] for work in works for tile, _ in work.tiles)
         self.loaded, self.released = [0] * parameters()["loaders"], 0
-        self.orders = self.given = self.done = self.admitted = 0
+        self.orders = self.given = self.done = self.admitted = self.finishing = 0
         self.room = [False] * self.streams
         self.streamed = [deque() for _ in range(self.streams)]  # rows whose scalars are to come
         self.tails = []  # rows whose scalars are taken: cycles until all are read
         self.draining, self.pending = deque(), deque()  # final rows, in order
         self.alike = self.apart = 0
+        self.begun_before = 0  # rows given before the last tiles of their sums were admitted
         self.merged = 0  # times that rows of several commands in a context were under way
         self.outside = None  # command of the row beyond the buffer that was given before
         self.layout = StreamJob(
@@ -181,7 +182,7 @@ class Neighbours:
         dut = self.dut
         for name in ("room", "loaded", "taken_last", "taken_half", "taken_context", "reading"):
             dut[name].value = 0
-        dut.rows_ready.value = 0
+        dut.rows_ready.value = dut.final_ready.value = 0
         dut.draining.value = dut.pending.value = 0
         dut.jobs__ready.value = 0
         while self.done < len(self.works) or self.released < self.loads:
@@ -201,6 +202,7 @@ class Neighbours:
             self.outside = None
         self._check_status(self.given + offered)
         self.admitted += int(dut.rows_taken.value)
+        self.finishing += int(dut.final_taken.value)
         self.orders += int(dut.orders__valid.value and dut.orders__ready.value)
         for loader in range(len(self.loaded)):
             self.loaded[loader] += int(dut.loaded.value) >> loader & 1
@@ -236,6 +238,11 @@ class Neighbours:
         assert job == row.job
         assert unpack_fields(FinishedRow(), got["finished"]) == row.finished
         assert self.admitted > row.number, "rows dealt before they are ready"
+        if row.job["final"]:
+            assert self.finishing > row.number, "sums finished before they may be"
+        else:
+            assert self.finishing <= row.number + 1, "taken more than once"
+            self.begun_before += self.finishing <= row.number
         stream = got["stream"].bit_length() - 1
         assert got["stream"] == 1 << stream
         assert stream in row.streams and self.room[stream]
@@ -268,7 +275,8 @@ class Neighbours:
             self.apart += same[0] != same[1]
         assert bool(dut.dealt.value) == (dealt > self.given or bool(streamed))
         if dut.waits_for_rows.value:
-            assert not dut.rows_ready.value and not dut.working.value
+            assert not (dut.rows_ready.value and dut.final_ready.value)
+            assert not dut.working.value
             return
         # The walk through tiles without rows may last beyond the last row.
         if not (self.orders and self.works[self.orders - 1].tiles[-1][0]["row_count"] == 0):
@@ -318,6 +326,8 @@ class Neighbours:
             loaded |= (free and chance()) << loader
         dut.loaded.value = loaded
         dut.rows_ready.value = chance()
+        # Less often: what comes before the last tiles of sums goes on meanwhile.
+        dut.final_ready.value = chance(self.pace**2)
 
 
 def crowd(*, row_tile, rows, chunks=2, order="kbij"):
@@ -385,16 +395,16 @@ async def begin(dut, works, pace):
 @cocotb.parametrize(pace=[1.0, 0.4])
 async def follows_the_tiles(dut, pace):
     """Jobs, lanes and settings are those of the golden tiles; halves are handed on safely."""
-    keeps = [random.choice([0, 0, 1]) for _ in range(39)]
+    keeps = [random.choice([0, 0, 1]) for _ in range(99)]
     works = []
     for reuse, keep in zip([0, *keeps], [*keeps, 0], strict=True):
         tile = {"reuse_tile": reuse, "keep_tile": keep}
-        works.append(random_work(**tile, like=random.choice([None, *works[-1:]])))
+        works.append(random_work(**tile, like=random.choice([None, *2 * works[-1:]])))
     driver = await begin(dut, works, pace)
     neighbours = Neighbours(dut, works, pace)
     await neighbours.run()
     await driver
-    assert neighbours.apart and neighbours.merged
+    assert neighbours.apart and neighbours.merged and neighbours.begun_before
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")
@@ -431,7 +441,7 @@ async def rows_are_spread(dut):
         dut[name].value = 0
     dut.draining.value = dut.pending.value = 0
     driver = await begin(dut, works, 1.0)
-    dut.rows_ready.value = dut.jobs__ready.value = 1
+    dut.rows_ready.value = dut.final_ready.value = dut.jobs__ready.value = 1
     dut.room.value = (1 << streams) - 1
     dut.loaded.value = (1 << parameters()["loaders"]) - 1
     layout = StreamJob(

@@ -87,7 +87,7 @@ def queued(index: int, opcode: Opcode, fields: dict[str, int], threshold: int) -
         "waits": [
             {
                 name: fields[f"wait{n}_{name}"]
-                for name in ("enable", "semaphore", "everywhere", "rows", "count")
+                for name in ("enable", "semaphore", "everywhere", "rows", "final", "count")
             }
             for n in range(WAITS)
         ],
@@ -352,12 +352,13 @@ async def executes_when_waits_are_met(dut):
     await bench.start()
     begin = list(bench.counts)
     program = random_program(60)
-    for index, (_, fields) in enumerate(program):
+    for index, (opcode, fields) in enumerate(program):
         for n in range(WAITS):
             semaphore = fields[f"wait{n}_semaphore"]
             ahead = random.randint(-40, index)
             fields[f"wait{n}_count"] = begin[semaphore] + ahead & COUNT_MASK
-            fields[f"wait{n}_enable"] = random.getrandbits(1)
+            # SEQUENCE has no waits.
+            fields[f"wait{n}_enable"] = random.getrandbits(1) & (opcode is not Opcode.SEQUENCE)
 
     async def count():
         while True:

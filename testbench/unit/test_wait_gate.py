@@ -19,24 +19,26 @@ BODY, THRESHOLD = 12, 1
 LAYOUT = QueuedCommand(BODY, THRESHOLD)
 
 
-@pytest.mark.parametrize("rows_later", [False, True])
-def test_wait_gate(rows_later, request):
+@pytest.mark.parametrize("stage", range(3))
+def test_wait_gate(stage, request):
     simulate(
-        WaitGate(body_width=BODY, threshold_width=THRESHOLD, rows_later=rows_later),
+        WaitGate(body_width=BODY, threshold_width=THRESHOLD, stage=stage),
         bench=__name__,
-        parameters={"rows_later": rows_later},
+        parameters={"stage": stage},
         seed=request.config.getoption("seed"),
     )
 
 
-def command(body: int, count: int, everywhere: int = 0, rows: int = 0) -> int:
+def command(body: int, count: int, everywhere: int = 0, stage: int = 0) -> int:
     """Command that waits for ``count`` signals of semaphore 3."""
-    waits = [{"enable": 0, "semaphore": 0, "everywhere": 0, "rows": 0, "count": 1}] * 3
+    unused = {"enable": 0, "semaphore": 0, "everywhere": 0, "rows": 0, "final": 0, "count": 1}
+    waits = [unused] * 3
     waits.append({
         "enable": 1,
         "semaphore": 3,
         "everywhere": everywhere,
-        "rows": rows,
+        "rows": int(stage == 1),
+        "final": int(stage == 2),
         "count": count,
     })
     return LAYOUT.const({"header": {"waits": waits}, "body": body}).as_bits()
@@ -105,13 +107,14 @@ async def reports_waiting(dut, short_by, everywhere):
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
-async def leaves_waits_of_rows(dut):
-    """A wait for rows is met elsewhere, where that is so."""
+@cocotb.parametrize(stage=range(3))
+async def leaves_waits_of_later_stages(dut, stage):
+    """A wait for what comes later is met elsewhere."""
     source = await begin(dut)
-    await source.put(command(5, 1, rows=1))
+    await source.put(command(5, 1, stage=stage))
     for _ in range(2 * WaitGate.LATENCY):
         await dut.clk.rising_edge
-    assert bool(dut.o__valid.value) == parameters()["rows_later"]
+    assert bool(dut.o__valid.value) == (stage > parameters()["stage"])
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")

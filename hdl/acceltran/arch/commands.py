@@ -120,6 +120,11 @@ HEADER = _layout(
             ),
             (f"wait{n}_rows", 1, "MATMUL: the rows wait, tiles and biases are loaded before"),
             (
+                f"wait{n}_final",
+                1,
+                "MATMUL: only the rows of the last inner tile, and results, wait",
+            ),
+            (
                 f"wait{n}_count",
                 SEMAPHORE_COUNT_BITS,
                 "Signals that the semaphore must have counted (modulo 2^16, at most 2^15 ahead)",

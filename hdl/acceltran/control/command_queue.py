@@ -31,7 +31,7 @@ class CommandQueue(SharedComponent):
     in_flight : int
         Commands that the engine may have at a time; at least 1. With more than 4, none is done in
         the cycle after it was taken.
-    rows_later : bool
+    stage : int
         See ``WaitGate``.
 
     Members
@@ -75,7 +75,7 @@ class CommandQueue(SharedComponent):
         threshold_width: int,
         depth: int = 4,
         in_flight: int = 4,
-        rows_later: bool = False,
+        stage: int = 2,
     ):
         if depth < 1:
             raise ValueError(f"Queue depth must be at least 1, not {depth!r}")
@@ -85,7 +85,7 @@ class CommandQueue(SharedComponent):
         self.threshold_width = threshold_width
         self.depth = depth
         self.in_flight = in_flight
-        self.rows_later = rows_later
+        self.stage = stage
         payload = QueuedCommand(body_width, threshold_width)
         super().__init__({
             "counts": In(data.ArrayLayout(SEMAPHORE_COUNT_BITS, SEMAPHORES)),
@@ -105,7 +105,7 @@ class CommandQueue(SharedComponent):
         m = Module()
         shape = {"body_width": self.body_width, "threshold_width": self.threshold_width}
         m.submodules.queue = queue = Queue(shape=QueuedCommand(**shape), depth=self.depth)
-        m.submodules.gate = gate = WaitGate(**shape, rows_later=self.rows_later)
+        m.submodules.gate = gate = WaitGate(**shape, stage=self.stage)
         flight_layout = data.StructLayout({
             "index": COMMAND_INDEX_WIDTH,
             "signal_enable": 1,

@@ -41,8 +41,8 @@ class CommandWord(data.StructLayout):
 
 class Wait(data.StructLayout):
     """Wait until ``semaphore`` has counted at least ``count`` signals; nothing if not ``enable``.
-    ``everywhere`` asks for signals of all clusters; ``rows`` holds back no more than the rows of a
-    product.
+    ``everywhere`` asks for signals of all clusters. Of a product, ``rows`` holds back no more than
+    the rows, ``final`` no more than those of tiles that finish sums.
 
     The fields lie as in the command's header.
     """
@@ -53,6 +53,7 @@ class Wait(data.StructLayout):
             "semaphore": range(SEMAPHORES),
             "everywhere": unsigned(1),
             "rows": unsigned(1),
+            "final": unsigned(1),
             "count": unsigned(SEMAPHORE_COUNT_BITS),
         })
 

@@ -70,6 +70,8 @@ class ProductSequencer(SharedComponent):
         Products, in order. Legal ones: see ``LoopNest``.
     rows_ready, rows_taken : ``In(1)``, ``Out(1)``
         The next command's rows may be dealt; strobe: they will be, and the one after is the next.
+    final_ready, final_taken : ``In(1)``, ``Out(1)``
+        The same for the rows of tiles that finish sums.
     done : ``Out(1)``
         Strobe: the oldest product that is not done has written all its results.
     loaded : ``In(loaders)``
@@ -113,6 +115,8 @@ class ProductSequencer(SharedComponent):
     orders: stream.Interface
     rows_ready: Signal
     rows_taken: Signal
+    final_ready: Signal
+    final_taken: Signal
     done: Signal
     loaded: Signal
     release: Signal
@@ -176,6 +180,8 @@ class ProductSequencer(SharedComponent):
             "orders": In(stream.Signature(ProductOrder(fmt))),
             "rows_ready": In(1),
             "rows_taken": Out(1),
+            "final_ready": In(1),
+            "final_taken": Out(1),
             "done": Out(1),
             "loaded": In(loaders),
             "release": Out(1),
@@ -238,6 +244,7 @@ class ProductSequencer(SharedComponent):
         enable = [Signal(self.lanes, name=f"enable{pe}") for pe in range(self.pes)]
 
         fresh = Signal(init=1)  # no tile of this command has been at work
+        admitted = Signal()  # rows of this command may finish their sums
         half, context = Signal(init=1), Signal(init=1)  # of the tile at work
         turn = Signal(self.streams)  # one-hot: the stream that gets the next row of several chunks
         full = [Signal(range(HALVES + 1), name=f"full{n}") for n in range(self.loaders)]
@@ -278,11 +285,18 @@ class ProductSequencer(SharedComponent):
 
         with m.FSM() as fsm:
             with m.State("FETCH"):
+                finishes = offer.final & ~admitted
+                fetch = loops.tiles.valid & loops.tiles.ready
                 m.d.comb += [
-                    loops.tiles.ready.eq(~fresh | self.rows_ready),
-                    self.rows_taken.eq(fresh & self.rows_ready & loops.tiles.valid),
+                    loops.tiles.ready.eq(
+                        (~fresh | self.rows_ready) & (~finishes | self.final_ready)
+                    ),
+                    self.rows_taken.eq(fresh & fetch),
+                    self.final_taken.eq(finishes & fetch),
                     self.waits_for_rows.eq(loops.tiles.valid & ~loops.tiles.ready),
                 ]
+                with m.If(self.final_taken):
+                    m.d.sync += admitted.eq(1)
                 m.d.sync += [
                     a_address.eq(offer.a_address),
                     c_address.eq(offer.c_address),
@@ -307,7 +321,7 @@ class ProductSequencer(SharedComponent):
                 for name, _ in EpilogueParameters(self.fmt):
                     if name not in ("threshold", "entry"):
                         m.d.sync += settings[name].eq(offer.command[name])
-                with m.If(loops.tiles.valid & loops.tiles.ready):
+                with m.If(fetch):
                     m.next = "COLUMNS"
             with m.State("COLUMNS"):
                 m.d.sync += [
@@ -436,7 +450,12 @@ class ProductSequencer(SharedComponent):
         with m.If(switch):
             m.d.sync += in_use.eq(1)
         with m.If(finish):
-            m.d.sync += [in_use.eq(keep), fresh.eq(1), all_dealt.eq(all_dealt + 1)]
+            m.d.sync += [
+                in_use.eq(keep),
+                fresh.eq(1),
+                admitted.eq(0),
+                all_dealt.eq(all_dealt + 1),
+            ]
         end = job.job.address + job.job.count
         m.d.sync += [
             self.out_of_range.eq(self.jobs.valid & self.jobs.ready & (end > self.activation_depth)),

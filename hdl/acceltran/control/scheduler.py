@@ -162,6 +162,7 @@ class Scheduler(SharedComponent):
                     wait.semaphore.eq(header[f"wait{n}_semaphore"]),
                     wait.everywhere.eq(header[f"wait{n}_everywhere"]),
                     wait.rows.eq(header[f"wait{n}_rows"]),
+                    wait.final.eq(header[f"wait{n}_final"]),
                     wait.count.eq(header[f"wait{n}_count"]),
                 ]
         m.d.comb += [

@@ -24,8 +24,9 @@ class WaitGate(SharedComponent):
     ----------
     body_width, threshold_width : int
         Shape of the commands: ``QueuedCommand(body_width, threshold_width)``.
-    rows_later : bool
-        Let waits that are for rows only be met elsewhere.
+    stage : int
+        What is held back: 0 the start of a command, 1 the rows of a product, 2 those that finish
+        sums. Waits of later stages are met elsewhere. Default: 2.
 
     Members
     -------
@@ -48,10 +49,10 @@ class WaitGate(SharedComponent):
     o: stream.Interface
     waiting: Signal
 
-    def __init__(self, *, body_width: int, threshold_width: int, rows_later: bool = False):
+    def __init__(self, *, body_width: int, threshold_width: int, stage: int = 2):
         self.body_width = body_width
         self.threshold_width = threshold_width
-        self.rows_later = rows_later
+        self.stage = stage
         payload = QueuedCommand(body_width, threshold_width)
         super().__init__({
             "counts": In(data.ArrayLayout(SEMAPHORE_COUNT_BITS, SEMAPHORES)),
@@ -73,18 +74,14 @@ class WaitGate(SharedComponent):
         chosen = [Signal(SEMAPHORE_COUNT_BITS, name=f"count_{index}") for index in range(WAITS)]
         ahead = [Signal(SEMAPHORE_COUNT_BITS, name=f"ahead_{index}") for index in range(WAITS)]
         for index, wait in enumerate(waits):
+            later = [wait.rows | wait.final, wait.final, 0][self.stage]
             m.d.sync += chosen[index].eq(
                 Mux(wait.everywhere, everywhere[wait.semaphore], counts[wait.semaphore])
             )
             m.d.comb += [
                 ahead[index].eq(chosen[index] - wait.count),
                 # Counts only grow, so a wait once met stays met.
-                met[index].eq(
-                    met_before[index]
-                    | ~wait.enable
-                    | ~ahead[index][-1]
-                    | (wait.rows & self.rows_later)
-                ),
+                met[index].eq(met_before[index] | ~wait.enable | ~ahead[index][-1] | later),
             ]
         m.d.sync += self.waiting.eq(0)
 

@@ -2,18 +2,19 @@
 
 A line is an opcode and ``name=value`` for each field that is not zero. ``after=semaphore:count``,
 with commas between several, stands for the waits, those of which end in ``*`` are for all clusters,
-and in ``r`` for the rows of a product only, and ``signal=semaphore`` for the semaphore to count;
-``#`` begins a comment.
+in ``r`` for the rows of a product only and in ``f`` for those that finish sums, and
+``signal=semaphore`` for the semaphore to count; ``#`` begins a comment.
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict
 
 from acceltran.arch.commands import BODIES, COMMAND_BYTES, HEADER, WAITS, Opcode
 from acceltran_sim.errors import InputError
-from acceltran_sim.program.command import Command, Wait
+from acceltran_sim.program.command import Command, Stage, Wait
 
 __all__ = ["assemble", "decode_program", "disassemble", "encode_program", "format_command"]
+
+SUFFIXES = {Stage.START: "", Stage.ROWS: "r", Stage.FINAL: "f"}
 
 
 def format_command(command: Command) -> str:
@@ -24,7 +25,14 @@ def format_command(command: Command) -> str:
     canonical = {
         f"wait{n}_{part}": value
         for n, wait in enumerate(waits)
-        for part, value in (("enable", 1), *asdict(wait).items())
+        for part, value in (
+            ("enable", 1),
+            ("semaphore", wait.semaphore),
+            ("count", wait.count),
+            ("everywhere", int(wait.everywhere)),
+            ("rows", int(wait.stage == Stage.ROWS)),
+            ("final", int(wait.stage == Stage.FINAL)),
+        )
         if value
     }
     names = [name for name in fields if name.startswith("wait")]
@@ -44,7 +52,7 @@ def format_command(command: Command) -> str:
 
 
 def _format_wait(wait: Wait) -> str:
-    return f"{wait.semaphore}:{wait.count}{'*' * wait.everywhere}{'r' * wait.rows}"
+    return f"{wait.semaphore}:{wait.count}{'*' * wait.everywhere}{SUFFIXES[wait.stage]}"
 
 
 def disassemble(commands: Iterable[Command]) -> str:
@@ -85,13 +93,14 @@ def _parse(words: list[str]) -> Command:
             if len(pairs) > WAITS:
                 raise ValueError(f"after must list at most {WAITS} waits, not {len(pairs)}")
             for n, pair in enumerate(pairs):
-                counted = pair.removesuffix("r")
+                counted = pair.removesuffix("r").removesuffix("f")
                 semaphore, _, count = counted.removesuffix("*").partition(":")
                 put(f"wait{n}_enable", 1)
                 put(f"wait{n}_semaphore", _integer(key, semaphore))
                 put(f"wait{n}_count", _integer(key, count))
                 put(f"wait{n}_everywhere", int(counted.endswith("*")))
                 put(f"wait{n}_rows", int(pair.endswith("r")))
+                put(f"wait{n}_final", int(pair.endswith("f")))
         else:
             put(key, _integer(key, text))
     if "signal" in fields:

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from acceltran.arch.config import AcceleratorConfig
+from acceltran_sim.program.command import Stage
 from acceltran_sim.program.footprint import ACTIVATION
 from acceltran_sim.program.ordering import OrderChecker, ProgramError
 
@@ -45,18 +46,18 @@ class Buffers:
         columns: int,
         cluster: int = 0,
         *,
-        early: bool = False,
+        stage: Stage = Stage.START,
     ) -> Integers:
         """Rows of a tensor, in the buffer of a cluster if they are activations.
 
-        ``early`` is as of ``OrderChecker.read``.
+        ``stage`` is as of ``OrderChecker.read``.
         """
         place = cluster if buffer == ACTIVATION else -1
         addresses = self._addresses(place, base, rows, stride, columns)
         missing = addresses[~self._written[place][addresses]]
         if missing.size:
             raise ProgramError(f"Vector {missing[0]} of buffer {buffer} was never written")
-        self.order.read(buffer, addresses.ravel(), cluster, early=early)
+        self.order.read(buffer, addresses.ravel(), cluster, stage=stage)
         values = self._values[place][addresses].astype(np.int64)
         return values.reshape(rows, columns * self._tile)
 

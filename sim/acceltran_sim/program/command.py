@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from acceltran.arch.commands import WAITS, Opcode, decode, encode
 
-__all__ = ["Command", "Queue", "Wait"]
+__all__ = ["Command", "Queue", "Stage", "Wait"]
 
 
 class Queue(enum.IntEnum):
@@ -32,6 +32,17 @@ QUEUES = {
 }
 
 
+class Stage(enum.IntEnum):
+    """What a product may wait with."""
+
+    START = 0
+    """All of it, as every other command."""
+    ROWS = 1
+    """Its rows, while its tiles and biases are loaded."""
+    FINAL = 2
+    """Rows of tiles that finish sums, that is the last inner vectors of A, and results."""
+
+
 @dataclass(frozen=True)
 class Wait:
     """A command starts when the semaphore has counted so many signals."""
@@ -40,8 +51,7 @@ class Wait:
     count: int
     everywhere: bool = False
     """In all clusters, not only in its own."""
-    rows: bool = False
-    """Only the rows of a product wait, while its tiles and biases are loaded."""
+    stage: Stage = Stage.START
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +78,7 @@ class Command:
                 self[f"wait{n}_semaphore"],
                 self[f"wait{n}_count"],
                 bool(self[f"wait{n}_everywhere"]),
-                bool(self[f"wait{n}_rows"]),
+                Stage(max(self[f"wait{n}_rows"], 2 * self[f"wait{n}_final"])),
             )
             for n in range(WAITS)
             if self[f"wait{n}_enable"]

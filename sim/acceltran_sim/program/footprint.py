@@ -7,9 +7,9 @@ import numpy.typing as npt
 
 from acceltran.arch.commands import Opcode, OperandSource
 from acceltran.arch.config import AcceleratorConfig
-from acceltran_sim.program.command import Command
+from acceltran_sim.program.command import Command, Stage
 
-__all__ = ["ACTIVATION", "WEIGHT", "Access", "footprint"]
+__all__ = ["ACTIVATION", "WEIGHT", "Access", "footprint", "vectors_before_last"]
 
 ACTIVATION, WEIGHT = 0, 1
 """Buffers, as in the ``buffer`` field of transfers."""
@@ -24,12 +24,18 @@ class Access:
     vectors: npt.NDArray[np.int64]
     shared: bool = False
     """Written to all clusters of a group."""
-    early: bool = False
-    """Read ahead of the rows of a product."""
+    stage: Stage = Stage.START
+    """What of a product touches them first."""
 
 
 def _block(base: int, rows: int, stride: int, columns: int) -> npt.NDArray[np.int64]:
     return (base + stride * np.arange(rows)[:, np.newaxis] + np.arange(columns)).ravel()
+
+
+def vectors_before_last(product: Command) -> int:
+    """Vectors of a row of A that come before those of the last inner tile."""
+    size = product["inner_tile"]
+    return (product["inner_vectors"] - 1) // size * size
 
 
 def footprint(command: Command, config: AcceleratorConfig, group: int = 1) -> list[Access]:
@@ -54,6 +60,8 @@ def footprint(command: Command, config: AcceleratorConfig, group: int = 1) -> li
         case Opcode.MATMUL:
             accesses = []
             inner, columns = c["inner_vectors"], c["columns"]
+            before_last = vectors_before_last(c)
+            last = Stage.FINAL if before_last else Stage.ROWS
             transposed = c["b_source"] == OperandSource.ACTIVATION_TRANSPOSED
             b_rows = min(c["b_rows"], (columns if transposed else inner) * tile)
             b_columns = inner if transposed else columns
@@ -62,26 +70,36 @@ def footprint(command: Command, config: AcceleratorConfig, group: int = 1) -> li
                 a, second, result = (
                     c[f"{x}_base"] + b * c[f"{x}_batch_stride"] for x in ("a", "b", "c")
                 )
-                accesses += [
-                    access(ACTIVATION, False, a, c["rows"], c["a_row_stride"], inner),
+                for first, count, stage in (
+                    (a, before_last, Stage.ROWS),
+                    (a + before_last, inner - before_last, last),
+                ):
+                    vectors = _block(first, c["rows"], c["a_row_stride"], count)
+                    accesses.append(
+                        Access(buffer=ACTIVATION, write=False, vectors=vectors, stage=stage)
+                    )
+                accesses.append(
                     Access(
                         buffer=b_buffer,
                         write=False,
                         vectors=_block(second, b_rows, c["b_row_stride"], b_columns),
-                        early=True,
-                    ),
-                ]
+                    )
+                )
                 for place in range(group if c["share"] else 1):
                     first = result + c["c_first"] + place * c["share_stride"]
                     vectors = _block(first, c["rows"], c["c_row_stride"], columns)
                     accesses.append(
                         Access(
-                            buffer=ACTIVATION, write=True, vectors=vectors, shared=bool(c["share"])
+                            buffer=ACTIVATION,
+                            write=True,
+                            vectors=vectors,
+                            shared=bool(c["share"]),
+                            stage=last,
                         )
                     )
             if c["bias_enable"]:
                 bias = _block(c["bias_base"], 1, 0, columns)
-                accesses.append(Access(buffer=WEIGHT, write=False, vectors=bias, early=True))
+                accesses.append(Access(buffer=WEIGHT, write=False, vectors=bias))
             return accesses
         case Opcode.SOFTMAX:
             rows, blocks = c["rows"], c["blocks"]

@@ -19,8 +19,8 @@ from acceltran_sim.golden.softmax import softmax
 from acceltran_sim.golden.threshold_control import ThresholdControl
 from acceltran_sim.program.assembler import decode_program, format_command
 from acceltran_sim.program.buffers import Buffers
-from acceltran_sim.program.command import Command
-from acceltran_sim.program.footprint import ACTIVATION, WEIGHT
+from acceltran_sim.program.command import Command, Stage
+from acceltran_sim.program.footprint import ACTIVATION, WEIGHT, vectors_before_last
 from acceltran_sim.program.ordering import OrderChecker, ProgramError
 from acceltran_sim.program.products import stream_counts
 from acceltran_sim.program.tile_reuse import edge_tiles
@@ -153,10 +153,12 @@ class Interpreter:
         """Valid rows of each cluster."""
         return [cluster.rows(command.fields) for cluster in self._clusters]
 
-    def _read_rows(self, c: Command, base: int, stride: int, columns: int) -> Integers:
+    def _read_rows(
+        self, c: Command, base: int, stride: int, columns: int, stage: Stage = Stage.START
+    ) -> Integers:
         """Valid rows of all clusters, one after the other."""
         return np.concatenate([
-            self._buffers.read(ACTIVATION, base, rows, stride, columns, n)
+            self._buffers.read(ACTIVATION, base, rows, stride, columns, n, stage=stage)
             for n, rows in enumerate(self._rows(c))
         ])
 
@@ -172,7 +174,7 @@ class Interpreter:
             start += rows
 
     def _read_weights(self, base: int, rows: int, stride: int, columns: int) -> Integers:
-        return self._buffers.read(WEIGHT, base, rows, stride, columns, early=True)
+        return self._buffers.read(WEIGHT, base, rows, stride, columns)
 
     # Commands.
 
@@ -228,7 +230,7 @@ class Interpreter:
             a_base, b_base, c_base = (
                 c[f"{x}_base"] + b * c[f"{x}_batch_stride"] for x in ("a", "b", "c")
             )
-            a = self._read_rows(c, a_base, c["a_row_stride"], c["inner_vectors"])
+            a = self._first(c, a_base)
             parts = np.split(a, cuts)
             scalars += [np.count_nonzero(part) for part in parts]
             sums, operands = [], []
@@ -279,6 +281,16 @@ class Interpreter:
             raise ProgramError("A tile that is reused must be the one that was kept")
         self._kept = (last, operands) if c["keep_tile"] else None
 
+    def _first(self, c: Command, base: int) -> Integers:
+        """Operand A, [rows, inner]."""
+        cut = vectors_before_last(c)
+        parts = [(0, cut, Stage.ROWS)] if cut else []
+        parts.append((cut, c["inner_vectors"] - cut, Stage.FINAL if cut else Stage.ROWS))
+        return np.hstack([
+            self._read_rows(c, base + first, c["a_row_stride"], count, stage)
+            for first, count, stage in parts
+        ])
+
     def _second(self, c: Command, base: int, cluster: int) -> Integers:
         """Operand B, [inner, columns], as a cluster sees it."""
         tile, columns, inner = self.config.datapath.tile, c["columns"], c["inner_vectors"]
@@ -288,7 +300,7 @@ class Interpreter:
         valid = min(self._clusters[cluster].b_rows(c.fields), len(second))
         buffer = WEIGHT if c["b_source"] == OperandSource.WEIGHT else ACTIVATION
         second[:valid] = self._buffers.read(
-            buffer, base, valid, c["b_row_stride"], shape[1], cluster, early=True
+            buffer, base, valid, c["b_row_stride"], shape[1], cluster
         )
         return second.T if transposed else second
 

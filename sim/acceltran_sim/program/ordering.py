@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from acceltran.arch.commands import SEMAPHORE_COUNT_BITS, SEMAPHORES, THRESHOLDS
 from acceltran.arch.config import AcceleratorConfig
-from acceltran_sim.program.command import Command, Queue
+from acceltran_sim.program.command import Command, Queue, Stage
 from acceltran_sim.program.footprint import ACTIVATION
 
 __all__ = ["OrderChecker", "ProgramError"]
@@ -30,8 +30,8 @@ class OrderChecker:
     need not be where that works in order, which products and vector operations do not.
 
     Products and vector operations run in every cluster: what one of them knows of another holds for
-    its own cluster, unless it has waited for all of them. Waits of a product that are for its rows
-    say nothing to its tiles and biases.
+    its own cluster, unless it has waited for all of them. Waits of a later stage of a product say
+    nothing to what comes before it.
 
     Parameters
     ----------
@@ -51,10 +51,9 @@ class OrderChecker:
         self._signals: list[list[tuple[Queue, int]]] = [[] for _ in range(SEMAPHORES)]
         self._starts: list[list[Numbers]] = [[] for _ in Queue]
         self._queue = Queue.LOAD
-        self._known = np.zeros((len(SCOPES), queues), dtype=np.int64)
-        # The same before the rows of a product.
-        self._early = np.zeros_like(self._known)
-        self._reads_early = self._early
+        # What the command knows at each stage, and what the product before knew when it started.
+        self._known = np.zeros((len(Stage), len(SCOPES), queues), dtype=np.int64)
+        self._early = self._known[Stage.START]
 
     def start(self, command: Command) -> None:
         """Begin the next command of the program."""
@@ -62,8 +61,9 @@ class OrderChecker:
         in_clusters = queue is not None and queue.in_clusters
         known = np.zeros_like(self._known)
         if queue is not None and self._starts[queue]:
-            known = self._starts[queue][-1].copy()
-        early = self._early if queue == Queue.PRODUCT else known
+            known[:] = self._starts[queue][-1]
+        if queue == Queue.PRODUCT:
+            known[Stage.START] = self._early
         for wait in command.waits:
             signals = self._signals[wait.semaphore]
             behind = (len(signals) - wait.count) % MODULUS
@@ -78,16 +78,14 @@ class OrderChecker:
                 gain[OWN, other] = max(gain[OWN, other], number)
                 if wait.everywhere or not (in_clusters and other.in_clusters):
                     gain[EVERYWHERE] = gain[OWN]
-                known = np.maximum(known, gain)
-                if not wait.rows or queue != Queue.PRODUCT:
-                    early = np.maximum(early, gain)
+                stage = wait.stage if queue == Queue.PRODUCT else Stage.START
+                known[stage:] = np.maximum(known[stage:], gain)
         self._known = known
-        self._reads_early = early
         if queue == Queue.PRODUCT:
-            self._early = early
+            self._early = known[Stage.START]
         if queue is not None:
             self._queue = queue
-            self._starts[queue].append(known)
+            self._starts[queue].append(known[Stage.FINAL])
             if command.signal is not None:
                 signals = self._signals[command.signal]
                 if signals and signals[-1][0] != queue:
@@ -102,15 +100,14 @@ class OrderChecker:
         vectors: npt.NDArray[np.int64],
         cluster: int = 0,
         *,
-        early: bool = False,
+        stage: Stage = Stage.START,
     ) -> None:
         """The command reads vectors of a buffer, for activations that of a cluster.
 
-        ``early`` says that a product does so for tiles and biases.
+        ``stage`` says what of a product does so.
         """
         place = self._place(buffer, cluster)
-        known = self._reads_early if early else self._known
-        self._check("read", "written", self._writers[place][..., vectors], known)
+        self._check("read", "written", self._writers[place][..., vectors], self._known[stage])
         self._readers[place][self._queue, vectors] = len(self._starts[self._queue])
 
     def write(
@@ -138,7 +135,7 @@ class OrderChecker:
                 own[own == len(self._starts[self._queue])] = 0
             elif self._queue != Queue.PRODUCT:
                 own[:] = 0
-            self._check("write", done, numbers, self._known)
+            self._check("write", done, numbers, self._known[Stage.FINAL])
         scope = EVERYWHERE if foreign else OWN
         self._writers[place][scope, self._queue, vectors] = len(self._starts[self._queue])
 
@@ -149,7 +146,9 @@ class OrderChecker:
     def set_threshold(self, index: int) -> None:
         """The scheduler writes an entry of the threshold table."""
         users = self._threshold_users[index][np.newaxis, :, np.newaxis]
-        self._check("write threshold", "used", np.repeat(users, len(SCOPES), axis=0), self._known)
+        self._check(
+            "write threshold", "used", np.repeat(users, len(SCOPES), axis=0), self._known[0]
+        )
 
     def _place(self, buffer: int, cluster: int) -> int:
         return cluster if buffer == ACTIVATION else -1

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from acceltran.arch.commands import SEMAPHORE_COUNT_BITS, THRESHOLDS, WAITS, Opcode
 from acceltran.arch.config import AcceleratorConfig
-from acceltran_sim.program.command import Command, Queue
+from acceltran_sim.program.command import Command, Queue, Stage
 from acceltran_sim.program.footprint import Access, footprint
 from acceltran_sim.program.tile_reuse import edge_tiles
 
@@ -18,9 +18,6 @@ OLDEST = 1 << (SEMAPHORE_COUNT_BITS - 2)
 """A count that lies further back is no longer told from one that is to come."""
 SCOPES = OWN, EVERYWHERE = range(2)
 """Complete in the cluster that asks, and in all clusters."""
-
-STAGES = START, ROWS = range(2)
-"""Start of a command, and of the rows of a product."""
 
 Numbers = npt.NDArray[np.int64]
 
@@ -44,9 +41,9 @@ class Timeline:
     in order). What another wait or an earlier command of the queue implies is left out.
 
     All clusters run the same commands on their own buffers, so one buffer stands for all. A command
-    waits for its own cluster, but for all of them where one writes to others' buffers. There, tiles
-    and biases of a product do not wait for what only its rows need, and a product that begins with
-    the last tile of the one before does not load it.
+    waits for its own cluster, but for all of them where one writes to others' buffers. There, no
+    stage of a product waits for what only a later one needs, and a product that begins with the
+    last tile of the one before does not load it.
 
     Parameters
     ----------
@@ -89,7 +86,9 @@ class Timeline:
                 need = np.zeros_like(self._known[0])
                 need[EVERYWHERE] = self._threshold_users[:, command["index"]]
                 nothing = np.zeros_like(need)
-                command = self._with_waits(command, [need, nothing], [nothing, nothing])[0]
+                command = self._with_waits(
+                    command, [need, nothing, nothing], [nothing] * len(Stage)
+                )[0]
             elif command.opcode == Opcode.SEQUENCE:
                 self._group = 1 << command["span"]
                 if self._last_tile and self._last_tile.command["own_keys"]:
@@ -99,7 +98,7 @@ class Timeline:
         accesses = footprint(command, self._config, self._group)
         product = queue == Queue.PRODUCT
         several = self._config.array.clusters > 1
-        needs = [np.zeros_like(self._known[queue]) for _ in STAGES]
+        needs = [np.zeros_like(self._known[queue]) for _ in Stage]
         for access in accesses:
             before = self._writers[access.buffer][..., access.vectors].max(axis=2, initial=0)
             if access.write:
@@ -109,14 +108,16 @@ class Timeline:
                     before[EVERYWHERE] = before.max(axis=0)
                 if not queue.in_clusters:
                     before[:, queue] = 0
-            stage = ROWS if product and several and not access.early else START
+            stage = access.stage if several else Stage.START
             needs[stage] = np.maximum(needs[stage], before)
-        known = [self._tiles_known if product else self._known[queue], self._known[queue]]
-        command, known = self._with_waits(command, needs, known)
-        self._known[queue] = known[ROWS]
+        known = [self._known[queue]] * len(Stage)
         if product:
-            self._tiles_known = known[START]
-        self._history[queue].append(known[ROWS])
+            known[Stage.START] = self._tiles_known
+        command, started, known = self._with_waits(command, needs, known)
+        self._known[queue] = known
+        if product:
+            self._tiles_known = started
+        self._history[queue].append(known)
         self._count[queue] += 1
         for access in accesses:
             if access.write:
@@ -128,8 +129,8 @@ class Timeline:
             self._threshold_users[queue, command["threshold"]] = self._count[queue]
         fields = {**command.fields, "signal_enable": 1, "signal": int(queue)}
         if product and several:
-            early = [access for access in accesses if access.early]
-            fields["reuse_tile"] = int(self._reuses_tile(command, early))
+            operands = [access for access in accesses if access.stage == Stage.START]
+            fields["reuse_tile"] = int(self._reuses_tile(command, operands))
         self.commands.append(Command(opcode=command.opcode, fields=fields))
 
     def _reuses_tile(self, command: Command, operands: Sequence[Access]) -> bool:
@@ -151,29 +152,30 @@ class Timeline:
 
     def _with_waits(
         self, command: Command, needs: Sequence[Numbers], known: Sequence[Numbers]
-    ) -> tuple[Command, list[Numbers]]:
-        """Add waits for all of ``needs`` that is not known; also return what is known then.
+    ) -> tuple[Command, Numbers, Numbers]:
+        """Add waits for all of ``needs`` that is not known, both by stage.
 
-        Both are given for the start of the command and for its rows.
+        Also return what is known when the command starts, and at its last stage.
         """
         waits: dict[tuple[int, int, Queue], int] = {}
-        for stage in STAGES:
+        for stage in Stage:
             have = self._after(command, waits, known[stage])
             missing = dict(self._missing(command, needs[stage], have))
             waits |= {(stage, *place): n for place, n in missing.items()}
         # Wait for more than is needed where there are too many.
-        for stage, scope, q in sorted(waits):
-            if len(waits) > WAITS and stage == ROWS and (START, scope, q) in waits:
-                n = waits.pop((ROWS, scope, q))
-                waits[START, scope, q] = max(waits[START, scope, q], n)
+        for stage, scope, q in sorted(waits, reverse=True):
+            earlier = [s for s in Stage if s < stage and (s, scope, q) in waits]
+            if len(waits) > WAITS and earlier:
+                n = waits.pop((stage, scope, q))
+                waits[earlier[0], scope, q] = max(waits[earlier[0], scope, q], n)
         for stage, scope, q in sorted(waits):
             if len(waits) > WAITS and scope == OWN:
-                for other in STAGES:
+                for other in Stage:
                     if (other, EVERYWHERE, q) in waits:
                         n = max(waits.pop((stage, OWN, q)), waits.pop((other, EVERYWHERE, q)))
                         waits[min(stage, other), EVERYWHERE, q] = n
                         break
-        early = {place: n for place, n in waits.items() if place[0] == START}
+        early = {place: n for place, n in waits.items() if place[0] == Stage.START}
         fields = dict(command.fields)
         for slot, ((stage, scope, q), n) in enumerate(waits.items()):
             fields[f"wait{slot}_enable"] = 1
@@ -181,12 +183,13 @@ class Timeline:
             fields[f"wait{slot}_count"] = n % (1 << SEMAPHORE_COUNT_BITS)
             if scope == EVERYWHERE:
                 fields[f"wait{slot}_everywhere"] = 1
-            if stage == ROWS:
-                fields[f"wait{slot}_rows"] = 1
-        return Command(opcode=command.opcode, fields=fields), [
-            self._after(command, early, known[START]),
-            self._after(command, waits, known[ROWS]),
-        ]
+            if stage != Stage.START:
+                fields[f"wait{slot}_{Stage(stage).name.lower()}"] = 1
+        return (
+            Command(opcode=command.opcode, fields=fields),
+            self._after(command, early, known[Stage.START]),
+            self._after(command, waits, known[Stage.FINAL]),
+        )
 
     def _missing(
         self, command: Command, need: Numbers, known: Numbers
