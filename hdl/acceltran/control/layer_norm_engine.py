@@ -39,11 +39,12 @@ class LayerNormCommand(data.StructLayout):
 class LayerNormEngine(SharedComponent):
     """Run LAYERNORM commands, one after another.
 
-    Gamma and beta are read once per command into a local memory, and replayed for every row. A
-    row is read whole before any of it is written, so the target may be one of the sources.
+    Gamma and beta are read once per command into a local memory, while its first row is on the way
+    to where they are needed, and replayed for every row. A row is read whole before any of it is
+    written, so the target may be one of the sources.
 
-    Throughput is that of the unit; a command begins with ``2 * blocks`` reads of gamma and beta.
-    Rows of a command that differs from the one before in ``PLACES`` only follow without a gap.
+    Throughput is that of the unit. Rows of a command that differs from the one before in ``PLACES``
+    only follow without a gap.
 
     Parameters
     ----------
@@ -179,28 +180,35 @@ class LayerNormEngine(SharedComponent):
             self.saturated.eq(unit.saturated),
         ]
 
-        # Gamma, then beta, into the memories. Every command reads them, also one whose rows do not
-        # wait for that because they are there: clusters read together, whatever their pace.
+        # Gamma, then beta, into the memories. Every command reads them, also one that finds them
+        # there: clusters read together, whatever their pace.
         affine = readers["affine"]
         asked, stored = Signal(range(2 * most + 1)), Signal(range(2 * most + 1))
         twice = Signal(range(2 * most + 1))
-        second = Signal()
+        second, there, read = Signal(), Signal(), Signal()
+        accept = Signal()
+        to_read = Signal(range(self.UNDER_WAY + 1))  # commands whose gamma and beta are not read
         m.d.comb += [
+            accept.eq(self.i.valid & self.i.ready),
             twice.eq(body.blocks << 1),
             second.eq(stored >= body.blocks),
+            read.eq(affine.vectors.valid & (stored + 1 == twice)),
             gamma.write_address.eq(stored),
             beta.write_address.eq(stored - body.blocks),
             gamma.write_data.eq(Value.cast(affine.vectors.payload["values"])),
             beta.write_data.eq(Value.cast(affine.vectors.payload["values"])),
             affine.vectors.ready.eq(1),
-            gamma.write_enable.eq(affine.vectors.valid & ~second),
-            beta.write_enable.eq(affine.vectors.valid & second),
+            gamma.write_enable.eq(affine.vectors.valid & ~second & ~there),
+            beta.write_enable.eq(affine.vectors.valid & second & ~there),
         ]
-        m.d.comb += affine.addresses.valid.eq(asked != twice)
+        m.d.comb += affine.addresses.valid.eq((to_read != 0) & (asked != twice))
         with m.If(affine.addresses.valid & affine.addresses.ready):
             m.d.sync += asked.eq(asked + 1)
         with m.If(affine.vectors.valid):
             m.d.sync += stored.eq(stored + 1)
+        m.d.sync += to_read.eq(to_read + accept - read)
+        with m.If(read):
+            m.d.sync += [asked.eq(0), stored.eq(0), there.eq(1)]
         with m.If(asked < body.blocks):
             m.d.comb += affine.addresses.payload.eq(body.gamma_base + asked)
         with m.Else():
@@ -209,19 +217,17 @@ class LayerNormEngine(SharedComponent):
         nothing = Signal()  # the command has no rows
         with m.FSM(init="idle"):
             with m.State("idle"):
-                m.d.comb += self.i.ready.eq(stored == twice)
-                with m.If(self.i.valid & self.i.ready):
-                    m.next = "load"
-            with m.State("load"):
-                with m.If(stored == twice):
+                m.d.comb += self.i.ready.eq(to_read == 0)
+                with m.If(accept):
+                    m.d.sync += there.eq(0)
                     m.next = "begin"
-                    with m.If(body.rows == 0):
-                        m.d.comb += nothing.eq(1)
-                        m.next = "idle"
             with m.State("begin"):
                 starts = [*ranges.values(), replays.i]
+                with m.If((body.rows == 0) & (to_read == 0)):
+                    m.d.comb += nothing.eq(1)
+                    m.next = "idle"
                 m.d.comb += [
-                    begun.eq(Cat(rows.ready for rows in starts).all()),
+                    begun.eq(Cat(rows.ready for rows in starts).all() & (body.rows != 0)),
                     *(rows.valid.eq(begun) for rows in starts),
                 ]
                 with m.If(begun):
@@ -229,16 +235,18 @@ class LayerNormEngine(SharedComponent):
             with m.State("run"):
                 with m.If(ended & (under_way == 1)):
                     m.next = "idle"
-                with m.Elif(offered & alike & (under_way < self.UNDER_WAY) & (stored == twice)):
+                with m.Elif(
+                    offered & alike & (under_way < self.UNDER_WAY) & (to_read < self.UNDER_WAY)
+                ):
                     m.d.comb += self.i.ready.eq(1)
                     m.next = "begin"
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [Value.cast(command).eq(self.i.payload), asked.eq(0), stored.eq(0)]
+        with m.If(accept):
+            m.d.sync += Value.cast(command).eq(self.i.payload)
 
         # Replay gamma and beta: fetch a row of the memories, offer it until it is taken.
         fetched, fetch = Signal(), Signal()
         m.d.comb += [
-            fetch.eq(replay.o.valid & (~fetched | unit.affine.ready)),
+            fetch.eq(replay.o.valid & there & (~fetched | unit.affine.ready)),
             replay.o.ready.eq(fetch),
             unit.affine.valid.eq(fetched),
             Value.cast(unit.affine.payload.gamma).eq(gamma.read_data),

@@ -123,16 +123,21 @@ class EncoderSteps:
     ) -> None:
         shape = self.shape
         entries = {site: threshold_entry(number, site) for site in SITES}
-        for site, entry in entries.items():
-            fields = layer.controls.get(site, {"value": layer.thresholds[site]})
-            if self._thresholds[entry] != fields:
-                self._thresholds[entry] = fields
-                self._add(Opcode.THRESHOLD, **{**fields, "index": entry})
+
+        def set_thresholds(*sites: str) -> None:
+            """Just ahead of the commands that need them: a program begins with work."""
+            for site in sites:
+                entry = entries[site]
+                fields = layer.controls.get(site, {"value": layer.thresholds[site]})
+                if self._thresholds[entry] != fields:
+                    self._thresholds[entry] = fields
+                    self._add(Opcode.THRESHOLD, **{**fields, "index": entry})
 
         hidden = (layout.hidden, shape.hidden_stride, shape.hidden_blocks)
 
         def project(name: str, columns: range | None = None) -> None:
             target = (getattr(layout, name), shape.attention_stride)
+            set_thresholds(name)
             self._linear(
                 layout,
                 getattr(layer, name),
@@ -170,6 +175,7 @@ class EncoderSteps:
         early = [part for part in parts if part.row + part.rows <= layout.first_rows[-1]]
         if len(early) > shape.heads:
             early.pop()
+        set_thresholds("probabilities", "context")
         self._attention(
             layer,
             layout,
@@ -180,8 +186,10 @@ class EncoderSteps:
             ),
         )
         attention_output(parts[len(early) :])
+        set_thresholds("attention_norm")
         self._norm("attention_norm", layer, pieces, layout, target[0], entries)
 
+        set_thresholds("activation", "output_norm")
         step = layout.intermediate_rows
         for start in range(0, layout.rows, step):
             rows = min(step, layout.rows - start)
