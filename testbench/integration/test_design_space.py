@@ -2,13 +2,14 @@
 """Random points of the design space: they generate, pass lint, and small ones run an encoder.
 
 `pytest testbench/integration/test_design_space.py --design-points 40` takes 40 of them, of which
-six are small.
+six are small, and all presets.
 """
 
 from itertools import islice
 
 import numpy as np
 
+from acceltran.arch.presets import PRESETS
 from acceltran.generate import generate_verilog
 from acceltran.lint_waivers import LINT_WAIVERS
 from testbench.harness.design_space import large_points, small_points
@@ -29,6 +30,7 @@ def pytest_generate_tests(metafunc):
         points = dict(list(points.items())[: SMALL if count else FAST_SUBSET])
         large = islice(large_points(seed), max(0, count - SMALL))
         points |= {f"large{n}": point for n, point in enumerate(large)}
+        points |= PRESETS if count else {}
     elif not count:
         points = {}
     metafunc.parametrize("config", points.values(), ids=points)
