@@ -27,6 +27,7 @@ SPARSITIES = (None, 0.5, 0.9)
 STALLS = (0.0, 0.3)
 
 VARIANTS = {
+    "4.8": override(TINY, {"datapath.frac_bits": "8"}),
     "4.12": override(TINY, {"datapath.frac_bits": "12"}),
     "dot": override(TINY, {"datapath.lane": "dot"}),
     "window8": override(TINY, {"datapath.weight_window": "8"}),

@@ -15,6 +15,8 @@ from acceltran_sim.rtl.verilator import cache_folder
 __all__ = ["blocks_of", "find_simulator", "make_simulator"]
 
 GENERATOR = Path(acceltran.__file__).parent
+MOST_THREADS = 4
+"""They wait for each other in every cycle, and must not be more than a container lets run."""
 BLOCK = re.compile(r"^module (acceltran_ClusterNode\w*)", re.MULTILINE)
 """What there are many of in a machine of several clusters: all of a cluster."""
 
@@ -53,7 +55,7 @@ def blocks_of(config: AcceleratorConfig, verilog: str) -> list[str]:
 
 def _threads(config: AcceleratorConfig) -> int:
     """Clusters run in threads, as far as there are processors."""
-    return min(config.array.clusters, os.cpu_count() or 1)
+    return min(config.array.clusters, os.cpu_count() or 1, MOST_THREADS)
 
 
 def _note(config: AcceleratorConfig) -> Path:
