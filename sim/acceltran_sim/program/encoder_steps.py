@@ -169,23 +169,25 @@ class EncoderSteps:
                 linear = layer.attention_output
                 self._linear(layout, linear, pieces["attention_output"], context, target, parts)
 
-        # Rows of earlier rounds give the lanes work while the last one is in softmax, and one part
-        # of them while its last context is on the way to the buffer.
-        parts = self._parts(layout, "attention_output")
-        early = [part for part in parts if part.row + part.rows <= layout.first_rows[-1]]
-        if len(early) > shape.heads:
-            early.pop()
+        # Rows of earlier rounds give the lanes work while the last one is in softmax, and while its
+        # last context is on the way to the buffer.
+        left = self._parts(layout, "attention_output")
+        early = sum(part.row + part.rows <= layout.first_rows[-1] for part in left)
+
+        def before_last(n: int, of: int) -> None:
+            start, end = (round(early * k / (of + 1)) for k in (n, n + 1))
+            attention_output(left[: end - start])
+            del left[: end - start]
+
         set_thresholds("probabilities", "context")
         self._attention(
             layer,
             layout,
             entries,
             lambda: project("value", late_value) if self._several else None,
-            lambda n, of: attention_output(
-                early[len(early) * n // of : len(early) * (n + 1) // of]
-            ),
+            before_last,
         )
-        attention_output(parts[len(early) :])
+        attention_output(left)
         set_thresholds("attention_norm")
         self._norm("attention_norm", layer, pieces, layout, target[0], entries)
 
