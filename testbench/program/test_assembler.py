@@ -62,6 +62,7 @@ def test_text():
         ("LOAD base=x", "base must be an integer, not 'x'"),
         ("LOAD base=1 base=2", "base must be given once"),
         ("LOAD after=1:2,1:2,1:2,1:2,1:2", "after must list at most 4 waits, not 5"),
+        ("LOAD after=1:2fr", "after must be an integer, not '2f'"),
         ("LOAD rows=1", "LOAD has no field rows"),
         ("LOAD buffer=2", "LOAD.buffer must be from 0 to 1, not 2"),
     ],

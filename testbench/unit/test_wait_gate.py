@@ -29,6 +29,11 @@ def test_wait_gate(stage, request):
     )
 
 
+def test_rejects_stages():
+    with pytest.raises(ValueError, match=r"^Stage must be 0, 1 or 2, not 3$"):
+        WaitGate(body_width=BODY, threshold_width=THRESHOLD, stage=3)
+
+
 def command(body: int, count: int, everywhere: int = 0, stage: int = 0) -> int:
     """Command that waits for ``count`` signals of semaphore 3."""
     unused = {"enable": 0, "semaphore": 0, "everywhere": 0, "rows": 0, "final": 0, "count": 1}

@@ -50,6 +50,8 @@ class WaitGate(SharedComponent):
     waiting: Signal
 
     def __init__(self, *, body_width: int, threshold_width: int, stage: int = 2):
+        if stage not in range(3):
+            raise ValueError(f"Stage must be 0, 1 or 2, not {stage!r}")
         self.body_width = body_width
         self.threshold_width = threshold_width
         self.stage = stage

@@ -93,7 +93,7 @@ def _parse(words: list[str]) -> Command:
             if len(pairs) > WAITS:
                 raise ValueError(f"after must list at most {WAITS} waits, not {len(pairs)}")
             for n, pair in enumerate(pairs):
-                counted = pair.removesuffix("r").removesuffix("f")
+                counted = pair[:-1] if pair.endswith(("r", "f")) else pair
                 semaphore, _, count = counted.removesuffix("*").partition(":")
                 put(f"wait{n}_enable", 1)
                 put(f"wait{n}_semaphore", _integer(key, semaphore))

@@ -9,7 +9,7 @@ from acceltran.arch.commands import Opcode, OperandSource
 from acceltran.arch.config import AcceleratorConfig
 from acceltran_sim.program.command import Command, Stage
 
-__all__ = ["ACTIVATION", "WEIGHT", "Access", "footprint", "vectors_before_last"]
+__all__ = ["ACTIVATION", "WEIGHT", "Access", "footprint", "row_stages"]
 
 ACTIVATION, WEIGHT = 0, 1
 """Buffers, as in the ``buffer`` field of transfers."""
@@ -32,10 +32,13 @@ def _block(base: int, rows: int, stride: int, columns: int) -> npt.NDArray[np.in
     return (base + stride * np.arange(rows)[:, np.newaxis] + np.arange(columns)).ravel()
 
 
-def vectors_before_last(product: Command) -> int:
-    """Vectors of a row of A that come before those of the last inner tile."""
-    size = product["inner_tile"]
-    return (product["inner_vectors"] - 1) // size * size
+def row_stages(product: Command) -> list[tuple[int, int, Stage]]:
+    """First vector and number of those of a row of A that are read first at a stage."""
+    inner, size = product["inner_vectors"], product["inner_tile"]
+    before_last = (inner - 1) // size * size
+    if not before_last:
+        return [(0, inner, Stage.ROWS)]
+    return [(0, before_last, Stage.ROWS), (before_last, inner - before_last, Stage.FINAL)]
 
 
 def footprint(command: Command, config: AcceleratorConfig, group: int = 1) -> list[Access]:
@@ -60,8 +63,7 @@ def footprint(command: Command, config: AcceleratorConfig, group: int = 1) -> li
         case Opcode.MATMUL:
             accesses = []
             inner, columns = c["inner_vectors"], c["columns"]
-            before_last = vectors_before_last(c)
-            last = Stage.FINAL if before_last else Stage.ROWS
+            stages = row_stages(c)
             transposed = c["b_source"] == OperandSource.ACTIVATION_TRANSPOSED
             b_rows = min(c["b_rows"], (columns if transposed else inner) * tile)
             b_columns = inner if transposed else columns
@@ -70,11 +72,8 @@ def footprint(command: Command, config: AcceleratorConfig, group: int = 1) -> li
                 a, second, result = (
                     c[f"{x}_base"] + b * c[f"{x}_batch_stride"] for x in ("a", "b", "c")
                 )
-                for first, count, stage in (
-                    (a, before_last, Stage.ROWS),
-                    (a + before_last, inner - before_last, last),
-                ):
-                    vectors = _block(first, c["rows"], c["a_row_stride"], count)
+                for first, count, stage in stages:
+                    vectors = _block(a + first, c["rows"], c["a_row_stride"], count)
                     accesses.append(
                         Access(buffer=ACTIVATION, write=False, vectors=vectors, stage=stage)
                     )
@@ -94,7 +93,7 @@ def footprint(command: Command, config: AcceleratorConfig, group: int = 1) -> li
                             write=True,
                             vectors=vectors,
                             shared=bool(c["share"]),
-                            stage=last,
+                            stage=stages[-1][-1],
                         )
                     )
             if c["bias_enable"]:

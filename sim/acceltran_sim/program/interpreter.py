@@ -20,7 +20,7 @@ from acceltran_sim.golden.threshold_control import ThresholdControl
 from acceltran_sim.program.assembler import decode_program, format_command
 from acceltran_sim.program.buffers import Buffers
 from acceltran_sim.program.command import Command, Stage
-from acceltran_sim.program.footprint import ACTIVATION, WEIGHT, vectors_before_last
+from acceltran_sim.program.footprint import ACTIVATION, WEIGHT, row_stages
 from acceltran_sim.program.ordering import OrderChecker, ProgramError
 from acceltran_sim.program.products import stream_counts
 from acceltran_sim.program.tile_reuse import edge_tiles
@@ -283,12 +283,9 @@ class Interpreter:
 
     def _first(self, c: Command, base: int) -> Integers:
         """Operand A, [rows, inner]."""
-        cut = vectors_before_last(c)
-        parts = [(0, cut, Stage.ROWS)] if cut else []
-        parts.append((cut, c["inner_vectors"] - cut, Stage.FINAL if cut else Stage.ROWS))
         return np.hstack([
             self._read_rows(c, base + first, c["a_row_stride"], count, stage)
-            for first, count, stage in parts
+            for first, count, stage in row_stages(c)
         ])
 
     def _second(self, c: Command, base: int, cluster: int) -> Integers:

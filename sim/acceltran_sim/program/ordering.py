@@ -147,7 +147,10 @@ class OrderChecker:
         """The scheduler writes an entry of the threshold table."""
         users = self._threshold_users[index][np.newaxis, :, np.newaxis]
         self._check(
-            "write threshold", "used", np.repeat(users, len(SCOPES), axis=0), self._known[0]
+            "write threshold",
+            "used",
+            np.repeat(users, len(SCOPES), axis=0),
+            self._known[Stage.START],
         )
 
     def _place(self, buffer: int, cluster: int) -> int:
