@@ -84,6 +84,8 @@ class Bench:
         )
         self.scalars: list[int] = []
         """Of each row."""
+        self.kept: dict[int, np.ndarray] = {}
+        """Sums that stay in the lanes, by slot and stream."""
         self.done = self.cycles = 0
         dut.activation_read__request__valid.value = 0
 
@@ -159,8 +161,19 @@ class Bench:
             b = b.reshape(shape[0], -1)
             if c["b_source"] == OperandSource.ACTIVATION_TRANSPOSED:
                 b = b.T
+            self.expected["effectual_products"] += int(
+                np.count_nonzero(a, axis=0) @ np.count_nonzero(b, axis=1)
+            )
+            self.scalars += np.count_nonzero(a, axis=1).tolist()
+            sums = exact_sums(a, b, fmt=self.fmt)
+            places = c["first_slot"] * c["streams"] + np.arange(c["valid_rows"])
+            if c["resume_sums"]:
+                sums += np.stack([self.kept[place] for place in places])
+            if c["keep_sums"]:
+                self.kept |= dict(zip(places.tolist(), sums, strict=True))
+                continue
             values, _, saturated = epilogue(
-                exact_sums(a, b, fmt=self.fmt),
+                sums,
                 bias=bias,  # type: ignore[arg-type]
                 bias_shift=c["bias_shift"],
                 shift=c["shift"],
@@ -175,10 +188,6 @@ class Bench:
                 first += c["c_first"]
                 self.activations[first : first + columns] = vectors
             self.expected["saturated"] += saturated
-            self.expected["effectual_products"] += int(
-                np.count_nonzero(a, axis=0) @ np.count_nonzero(b, axis=1)
-            )
-            self.scalars += np.count_nonzero(a, axis=1).tolist()
         for place in tiles(c, banks=self.pes, lanes=self.lanes, tile=tile):
             self.expected["tile_load" if place["reload"] else "tile_reuse"] += 1
 
@@ -279,6 +288,63 @@ class Bench:
             for tile in tiles(command, banks=self.pes, lanes=self.lanes, tile=self.tile)
         )
 
+    def random_chain(self, number, c_base):
+        """Fields of products that sum up one result in the lanes, the last one in parts of rows."""
+        rng, pes, tile = self.rng, self.pes, self.tile
+        command, threshold = self.random_product(number, c_base)
+        words = self.lanes // command["streams"]
+        first_slot, per_part = int(rng.integers(0, 50)), int(rng.integers(1, 4))
+        rows, streams = command["rows"], command["streams"]
+        c = command | {
+            "batches": 1,
+            "row_tile": rows,
+            "c_first": 0,
+            "columns": int(rng.integers(1, words * pes + 1)),
+            "first_slot": first_slot,
+            "order0": 0,
+            "order1": 1,
+            "order2": 2,
+            "order3": 3,
+        }
+        c["c_row_stride"] = -(-c["columns"] // pes) * pes
+        c["c_batch_stride"] = rows * c["c_row_stride"]
+        transposed = c["b_source"] == OperandSource.ACTIVATION_TRANSPOSED
+        # The last chunk is one tile, which its parts share.
+        pieces = [
+            *(int(n) for n in rng.integers(1, 6, rng.integers(1, 4))),
+            int(rng.integers(1, 4)),
+        ]
+        c["b_rows"] = (c["columns"] if transposed else sum(pieces)) * tile
+        chain, done = [], 0
+        for inner in pieces:
+            chain.append(
+                c
+                | {
+                    "a_base": c["a_base"] + done,
+                    "b_base": c["b_base"] + done * (1 if transposed else tile * c["b_row_stride"]),
+                    "inner_vectors": inner,
+                    "resume_sums": int(done > 0),
+                    "keep_sums": 1,
+                }
+            )
+            done += inner
+        last = chain.pop() | {"keep_sums": 0, "inner_tile": 4}
+        size = per_part * streams
+        for row in range(0, rows, size):
+            chain.append(
+                last
+                | {
+                    "a_base": last["a_base"] + row * c["a_row_stride"],
+                    "c_base": c["c_base"] + row * c["c_row_stride"],
+                    "first_slot": first_slot + row // streams,
+                    "rows": min(size, rows - row),
+                    "valid_rows": min(max(c["valid_rows"] - row, 0), size, rows - row),
+                    "reuse_tile": int(row > 0),
+                    "keep_tile": int(row + size < rows),
+                }
+            )
+        return chain, threshold
+
 
 def size(command):
     """Vectors that the result of a product takes."""
@@ -301,6 +367,32 @@ async def random_products(dut, density):
         products += 1
     assert products > 3
     await bench.finish(products)
+
+
+@cocotb.test()
+@cocotb.parametrize(density=[0.4, 0.05])
+async def sums_stay_in_the_lanes(dut, density):
+    """Products that go on from the sums of others, with products of a single chunk in between."""
+    bench = Bench(dut)
+    await bench.start(density)
+    base, given = bench.results, 0
+    for number in range(6):
+        chain, threshold = bench.random_chain(number, base)
+        if base + size(chain[0]) > len(bench.activations):
+            break
+        base += size(chain[0])
+        for command in chain:
+            await bench.give(command, threshold)
+            given += 1
+            if not command["keep_tile"] and bench.rng.random() < 0.5:
+                other, entry = bench.random_product(given, base)
+                other |= {"inner_vectors": 3, "inner_tile": 4}
+                if base + size(other) < len(bench.activations):
+                    await bench.give(other, entry)
+                    base += size(other)
+                    given += 1
+    assert given > 6
+    await bench.finish(given)
 
 
 @cocotb.test()

@@ -69,6 +69,8 @@ ILLEGAL = [
     (Opcode.MATMUL, {"c_row_stride": 10}),
     (Opcode.MATMUL, {"share_stride": 2}),
     (Opcode.MATMUL, {"c_batch_stride": 6, "batches": 2}),
+    (Opcode.MATMUL, {"keep_sums": 1, "rows": 17}),
+    (Opcode.MATMUL, {"resume_sums": 1, "batches": 2, "c_batch_stride": 8, "rows": 16}),
     (Opcode.SOFTMAX, {"rows": 0}),
     (Opcode.SOFTMAX, {"blocks": 0}),
     (Opcode.SOFTMAX, {"blocks": 33}),
@@ -123,7 +125,10 @@ async def passes_legal_commands(dut, source_pace, sink_pace):
     single_chunk = {"inner_vectors": 8, "row_tile": 512}
     commands = [with_random_header(opcode, {}) for opcode in list(Opcode) * 4]
     batches = {"batches": 2, "c_batch_stride": 8}
-    commands += [with_random_header(Opcode.MATMUL, fields) for fields in (single_chunk, batches)]
+    in_lanes = {"keep_sums": 1, "resume_sums": 1, "first_slot": 60, "rows": 16}
+    commands += [
+        with_random_header(Opcode.MATMUL, fields) for fields in (single_chunk, batches, in_lanes)
+    ]
     random.shuffle(commands)
     words = [word(index, command) for index, command in enumerate(commands)]
     source = StreamSource(dut, "i", pace=source_pace)

@@ -67,6 +67,7 @@ def random_command(order=None, *, most=3):
         "row_tile": row_tile,
         "inner_tile": inner_tile,
         "streams": random.choice([1 << n for n in range(parameters()["streams"].bit_length())]),
+        "first_slot": random.choice([0, random.randint(0, 1000)]),
     }
     command["valid_rows"] = random.choice([command["rows"], random.randint(0, command["rows"])])
     for n, loop in enumerate(order or random.choice(ORDERS)):

@@ -78,6 +78,8 @@ class Row:
     """Tiles that reload, up to and with its own."""
     starts: bool
     """It is the first of its tile."""
+    ends: bool
+    """Its tile ends the inner dimension."""
     taken: bool = False
 
     @property
@@ -145,7 +147,8 @@ def plan(works):
                 mine = row % work.streams
                 anywhere = tile["first"] and tile["final"]
                 streams = range(work.streams) if anywhere else range(mine, mine + 1)
-                yield Row(work, order, enable, streams, job, finished, reloads, row == 0)
+                ends = bool(tile["last_chunk"])
+                yield Row(work, order, enable, streams, job, finished, reloads, row == 0, ends)
 
 
 class Neighbours:
@@ -191,6 +194,7 @@ class Neighbours:
             await dut.clk.falling_edge
             self._drive()
         assert self.given == self.total
+        assert self.admitted == self.finishing == len(self.works)
 
     def _observe(self):
         """What the edge transfers, and whether it is right."""
@@ -224,6 +228,8 @@ class Neighbours:
         if dut.done.value:
             left = {id(row.work) for row in self.pending}
             assert id(self.works[self.done]) not in left, "done before all is written"
+            unread = {id(row.work) for rows in self.streamed for row in rows}
+            assert id(self.works[self.done]) not in unread, "done before all is read"
             self.done += 1
             assert self.given >= self._rows(self.done)
         if offered and dut.jobs__ready.value:
@@ -238,7 +244,7 @@ class Neighbours:
         assert job == row.job
         assert unpack_fields(FinishedRow(), got["finished"]) == row.finished
         assert self.admitted > row.number, "rows dealt before they are ready"
-        if row.job["final"]:
+        if row.ends:
             assert self.finishing > row.number, "sums finished before they may be"
         else:
             assert self.finishing <= row.number + 1, "taken more than once"
@@ -344,6 +350,7 @@ def crowd(*, row_tile, rows, chunks=2, order="kbij"):
         "rows": rows * streams,
         "reuse_tile": 0,
         "keep_tile": 0,
+        "first_slot": 0,
         "valid_rows": rows * streams,
         "inner_vectors": chunks,
         "inner_tile": 1,
@@ -377,11 +384,20 @@ def random_work(*, like=None, **given):
         names = [name for name, _ in EpilogueParameters(FORMAT) if name in command]
         command |= {name: like.command[name] for name in (*names, *LANES)}
         threshold = like.threshold
-    command |= {"reuse_tile": 0, "keep_tile": 0} | given
+    command |= dict.fromkeys(("reuse_tile", "keep_tile", "resume_sums", "keep_sums"), 0)
+    command |= {"first_slot": random.choice([0, random.randint(0, 32)])} | given
     if "valid_rows" not in given:
         rows = command["rows"]
         command["valid_rows"] = random.choice([rows, rows, random.randint(0, rows)])
     return Work(command, threshold)
+
+
+def random_chain():
+    """Fields of a part of a chain of products that share their sums: it has one row tile."""
+    resume, keep = random.choice([(0, 1), (1, 1), (1, 0)])
+    rows = random.randint(1, 8)
+    sums = {"resume_sums": resume, "keep_sums": keep}
+    return {**sums, "batches": 1, "rows": rows, "row_tile": rows}
 
 
 async def begin(dut, works, pace):
@@ -399,7 +415,8 @@ async def follows_the_tiles(dut, pace):
     works = []
     for reuse, keep in zip([0, *keeps], [*keeps, 0], strict=True):
         tile = {"reuse_tile": reuse, "keep_tile": keep}
-        works.append(random_work(**tile, like=random.choice([None, *2 * works[-1:]])))
+        sums = random_chain() if random.random() < 0.5 else {}
+        works.append(random_work(**tile, **sums, like=random.choice([None, *2 * works[-1:]])))
     driver = await begin(dut, works, pace)
     neighbours = Neighbours(dut, works, pace)
     await neighbours.run()

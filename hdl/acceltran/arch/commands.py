@@ -198,6 +198,9 @@ BODIES: Mapping[Opcode, tuple[CommandField, ...]] = {
             ADDRESS,
             "share: vectors of C from one of them to the next",
         ),
+        ("resume_sums", 1, "Sums go on from those that a product before has kept in the lanes"),
+        ("keep_sums", 1, "Sums stay in the lanes for a later product; nothing is written"),
+        ("first_slot", COUNT, "Place among the partial sums of a stream where those of C begin"),
     ),
     Opcode.SOFTMAX: _layout(
         _BODY,

@@ -33,8 +33,9 @@ class CommandDecoder(SharedComponent):
     A command is illegal if its opcode is unknown, if a bit outside its fields is set, or if a
     field has a value without meaning: a count of 0, a loop order that is no permutation, streams
     that do not divide the lanes, tiles that do not fit them, products that do not begin in bank 0,
-    rows longer than the vector units hold, a shift of beta beyond theirs, a STORE of weights, a
-    sequence on clusters that do not exist, or that waits or signals.
+    sums that stay in the lanes of more than one row tile, rows longer than the vector units hold, a
+    shift of beta beyond theirs, a STORE of weights, a sequence on clusters that do not exist, or
+    that waits or signals.
 
     Latency is ``LATENCY`` cycles; throughput is one command in ``LATENCY + 1`` cycles.
 
@@ -185,6 +186,8 @@ class CommandDecoder(SharedComponent):
                 f["share_stride"][:bank_bits] == 0,
                 f["c_base"] < SHARE,
                 (f["batches"] == 1) | (f["c_batch_stride"][:bank_bits] == 0),
+                ~(f["keep_sums"] | f["resume_sums"])
+                | ((f["batches"] == 1) & (f["rows"] <= f["row_tile"])),
                 # One tile row must fit the partial sums when sums are carried between tiles.
                 reduce(or_, (f["streams"] == count for count in counts)),
                 (f["inner_vectors"] <= f["inner_tile"])

@@ -42,7 +42,7 @@ class CommandWord(data.StructLayout):
 class Wait(data.StructLayout):
     """Wait until ``semaphore`` has counted at least ``count`` signals; nothing if not ``enable``.
     ``everywhere`` asks for signals of all clusters. Of a product, ``rows`` holds back no more than
-    the rows, ``final`` no more than those of tiles that finish sums.
+    the rows, ``final`` no more than those of tiles that end the inner dimension.
 
     The fields lie as in the command's header.
     """

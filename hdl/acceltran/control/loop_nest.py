@@ -23,8 +23,9 @@ class LoopNest(SharedComponent):
     ``lanes / streams`` words, from word ``c_first // banks``; k over chunks of ``inner_tile``
     vectors of the inner dimension. A tile reloads unless (j, k) and, where ``b_batch_stride`` is
     not 0, b are those of the tile before; the first tile of a command does unless ``reuse_tile``.
-    Slots count up by ``ceil(row_tile / streams)`` per tile visited inside the k loop. Loops go over
-    all ``rows``; a tile's rows are those of them that are valid, or none.
+    Slots begin at ``first_slot`` and count up by ``ceil(row_tile / streams)`` per tile visited
+    inside the k loop. Loops go over all ``rows``; a tile's rows are those of them that are valid,
+    or none.
 
     The command must be legal: batches, rows, columns, inner_vectors, row_tile and inner_tile at
     least 1, streams one of ``1, 2, 4 ... streams``, the order a permutation of the four loops.
@@ -246,7 +247,10 @@ class LoopNest(SharedComponent):
             with m.State("SETUP"):
                 m.d.sync += phase.eq(phase + 1)
                 with m.If(phase == delay + len(results)):
-                    m.d.sync += [tile.reload.eq(~command.reuse_tile), tile.slot_base.eq(0)]
+                    m.d.sync += [
+                        tile.reload.eq(~command.reuse_tile),
+                        tile.slot_base.eq(command.first_slot),
+                    ]
                     for loop in LOOPS:
                         m.d.sync += start(loop)
                     m.next = "SUM"
@@ -295,8 +299,8 @@ class LoopNest(SharedComponent):
                     )
                     m.d.sync += tile.slot_base.eq(
                         Mux(
-                            step["k"] | (at_first["k"] & at_last["k"]),
-                            0,
+                            step["k"] | (tile.first & tile.final),
+                            command.first_slot,
                             tile.slot_base + slot_step,
                         )
                     )
@@ -311,8 +315,9 @@ class LoopNest(SharedComponent):
                         m.next = "IDLE"
 
         m.d.comb += [
-            tile.first.eq(at_first["k"]),
-            tile.final.eq(at_last["k"]),
+            tile.last_chunk.eq(at_last["k"]),
+            tile.first.eq(at_first["k"] & ~command.resume_sums),
+            tile.final.eq(at_last["k"] & ~command.keep_sums),
             tile.last_tile.eq(last_tile),
         ]
         return m

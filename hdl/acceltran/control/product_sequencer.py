@@ -43,7 +43,12 @@ class ProductSequencer(SharedComponent):
     of two contexts. Rows of the next pass or product are dealt while those before are under way: in
     the same context if all of that is alike, else in the other one, which must be free. Rows of a
     command in one context have a ticket, of which few are under way at a time. A command is done
-    when all its results are written.
+    when all its results are written, or, if its sums stay in the lanes, when those have taken its
+    rows.
+
+    Sums stay in the slots of a stream. Products that keep and resume them must therefore have the
+    same streams, columns and rows per slot, and between them none may use those slots: rows of a
+    single chunk whose sums begin and finish with it use none.
 
     A tile that was kept for the next command stays in its half, in use.
 
@@ -71,9 +76,10 @@ class ProductSequencer(SharedComponent):
     rows_ready, rows_taken : ``In(1)``, ``Out(1)``
         The next command's rows may be dealt; strobe: they will be, and the one after is the next.
     final_ready, final_taken : ``In(1)``, ``Out(1)``
-        The same for the rows of tiles that finish sums.
+        The same for the rows of tiles that end the inner dimension.
     done : ``Out(1)``
-        Strobe: the oldest product that is not done has written all its results.
+        Strobe: the oldest product that is not done has read all its rows and written all its
+        results.
     loaded : ``In(loaders)``
         Strobes: the loader has filled its part of one more half of the tile RAMs.
     release : ``Out(1)``
@@ -236,6 +242,7 @@ class ProductSequencer(SharedComponent):
         crowded = Signal()
         first, final, reload, last_tile = Signal(), Signal(), Signal(), Signal()
         keep = Signal()  # the tile stays when the command ends
+        keep_sums = Signal()
         settings: Any = Signal(EpilogueParameters(self.fmt))
         # Columns of C in the pass, as positions: word n of PE c is at n * pes + c.
         bank_bits = ceil_log2(self.pes)
@@ -244,7 +251,7 @@ class ProductSequencer(SharedComponent):
         enable = [Signal(self.lanes, name=f"enable{pe}") for pe in range(self.pes)]
 
         fresh = Signal(init=1)  # no tile of this command has been at work
-        admitted = Signal()  # rows of this command may finish their sums
+        admitted = Signal()  # rows of this command may end the inner dimension
         half, context = Signal(init=1), Signal(init=1)  # of the tile at work
         turn = Signal(self.streams)  # one-hot: the stream that gets the next row of several chunks
         full = [Signal(range(HALVES + 1), name=f"full{n}") for n in range(self.loaders)]
@@ -285,7 +292,7 @@ class ProductSequencer(SharedComponent):
 
         with m.FSM() as fsm:
             with m.State("FETCH"):
-                finishes = offer.final & ~admitted
+                finishes = offer.last_chunk & ~admitted
                 fetch = loops.tiles.valid & loops.tiles.ready
                 m.d.comb += [
                     loops.tiles.ready.eq(
@@ -313,6 +320,7 @@ class ProductSequencer(SharedComponent):
                     reload.eq(offer.reload),
                     last_tile.eq(offer.last_tile),
                     keep.eq(offer.command.keep_tile),
+                    keep_sums.eq(offer.command.keep_sums),
                     low.eq(offer.command.c_first - (offer.word << bank_bits)),
                     columns.eq(offer.command.columns),
                     settings.threshold.eq(threshold),
@@ -427,17 +435,22 @@ class ProductSequencer(SharedComponent):
                 ended = self.taken_last & (taken if n else ~taken)
                 m.d.sync += jobs.eq(jobs + (deal & (mine == n)) - count_ones(ended))
 
+        # Rows whose sums stay in the lanes have no results to wait for. Those of the last tile are
+        # the last ones of their streams.
+        half_jobs = Cat(jobs != 0 for jobs in under_way["half"])
+        unread, unread_half = Signal(TICKETS), Signal(TICKETS)
+        for ticket in range(TICKETS):
+            with m.If(~half_jobs.bit_select(unread_half[ticket], 1)):
+                m.d.sync += unread[ticket].eq(0)
+            with m.If(finish & keep_sums & (tickets.current == ticket)):
+                m.d.sync += [unread[ticket].eq(1), unread_half[ticket].eq(half)]
+
         # A half is given back when no row of it will follow, in the order in which they came.
         in_use = Signal()  # `half` holds a tile of the command at work
         closing, oldest = Signal(HALVES), Signal()
         free = Signal(HALVES)
         m.d.comb += [
-            free.eq(
-                closing
-                & Cat(jobs == 0 for jobs in under_way["half"])
-                & ~self.draining
-                & ~self.reading
-            ),
+            free.eq(closing & ~half_jobs & ~self.draining & ~self.reading),
             self.release.eq(free.bit_select(oldest, 1)),
         ]
         for n in range(HALVES):
@@ -470,7 +483,7 @@ class ProductSequencer(SharedComponent):
             m.d.sync += self.context.eq(~self.context)
         m.d.comb += [
             tickets.finish.eq(finish),
-            tickets.pending.eq(self.pending),
+            tickets.pending.eq(self.pending | unread),
             tickets.offered.eq(Mux(self.jobs.valid, 1 << job.finished.ticket, 0)),
             other_context_busy.eq((context_jobs | tickets.busy).bit_select(~context, 1)),
             self.done.eq(tickets.done),

@@ -27,7 +27,7 @@ class Tickets(SharedComponent):
     offered : ``In(TICKETS)``
         Bit t: a row with ticket t is not yet seen in ``pending``.
     pending : ``In(TICKETS)``
-        Bit t: results of rows with ticket t are not all written.
+        Bit t: results of rows with ticket t are not all written, or such rows not all read.
     current : ``Out(range(TICKETS))``
         The ticket taken last.
     free : ``Out(1)``
@@ -37,7 +37,7 @@ class Tickets(SharedComponent):
     busy : ``Out(2)``
         Bit c: rows of context c have tickets.
     done : ``Out(1)``
-        Strobe: all results of the oldest command are written.
+        Strobe: all results of the oldest command are written, and its rows are read.
     """
 
     enter: Signal

@@ -32,10 +32,13 @@ class Tile(data.StructLayout):
         ``inner_first`` of the row of its first column.
     c_address : ``unsigned(ADDRESS)``
         Vector ``word * banks`` of row ``row_first`` of C.
+    last_chunk : ``unsigned(1)``
+        Last chunk of the inner dimension.
     first, final : ``unsigned(1)``
-        First and last chunk of the inner dimension.
+        Sums of its rows begin, and are finished: in the first and the last chunk of the inner
+        dimension, unless the command resumes, or keeps, its sums.
     slot_base : ``unsigned(COUNT)``
-        Slot of row ``row_first`` among the partial sums of a stream; 0 if first and final.
+        Slot of row ``row_first`` among the partial sums of a stream; of no use if first and final.
     reload : ``unsigned(1)``
         The second operand is not that of the tile before.
     last_tile : ``unsigned(1)``
@@ -56,6 +59,7 @@ class Tile(data.StructLayout):
             "a_address": unsigned(ADDRESS),
             "b_address": unsigned(ADDRESS),
             "c_address": unsigned(ADDRESS),
+            "last_chunk": unsigned(1),
             "first": unsigned(1),
             "final": unsigned(1),
             "slot_base": unsigned(COUNT),

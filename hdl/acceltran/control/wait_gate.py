@@ -25,8 +25,8 @@ class WaitGate(SharedComponent):
     body_width, threshold_width : int
         Shape of the commands: ``QueuedCommand(body_width, threshold_width)``.
     stage : int
-        What is held back: 0 the start of a command, 1 the rows of a product, 2 those that finish
-        sums. Waits of later stages are met elsewhere. Default: 2.
+        What is held back: 0 the start of a command, 1 the rows of a product, 2 those that end
+        the inner dimension. Waits of later stages are met elsewhere. Default: 2.
 
     Members
     -------

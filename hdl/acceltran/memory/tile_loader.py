@@ -33,7 +33,7 @@ class TileLoader(SharedComponent):
     Walks the tiles of each command by itself. Of a tile that reloads, row k of lane l of PE
     ``index`` becomes ``B[b, inner_first * tile + k, d - c_first]`` with
     ``d = (word + l // streams) * banks + index``, in one half of the tile RAM; rows at and beyond
-    ``b_rows`` become zero. With a final chunk, the bias of d goes to the same half, zero if the
+    ``b_rows`` become zero. With a final tile, the bias of d goes to the same half, zero if the
     command has none. Lanes whose d is not a column of C are left as they are, and so are those
     whose ``l // streams`` is not ``port`` modulo ``ports``: a PE has a loader for each port. Tiles
     that reload go to the halves in turn, beginning with half 0, each as soon as its half is free,

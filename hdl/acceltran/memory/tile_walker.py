@@ -69,14 +69,13 @@ class TileWalker(SharedComponent):
 
     For each column vector d of the tile that belongs to C, to this PE (``d % banks == index``) and
     to this port (its word in the pass is ``port`` modulo ``ports``), in ascending order: with a
-    final chunk of the inner dimension its bias (read only if the command has one); then the rows
-    of the chunk, or, where B is transposed, blocks of ``tile`` of its rows. Each port begins with
-    another one of these blocks, because vectors at the same place of a row lie in the same bank.
-    Where the cluster has more ports than a chunk has blocks, and several ``ports``, every other of
-    the ports that share a block begins it ``turn`` rows later: ``VectorBuffer`` has those rows in
-    the other bank. Rows at and beyond ``b_rows`` are not read. An item that marks the end follows.
-    Tiles that reload go to the two halves in turn, each as soon as its half is free; others are
-    dropped.
+    final tile its bias (read only if the command has one); then the rows of the chunk, or, where B
+    is transposed, blocks of ``tile`` of its rows. Each port begins with another one of these
+    blocks, because vectors at the same place of a row lie in the same bank. Where the cluster has
+    more ports than a chunk has blocks, and several ``ports``, every other of the ports that share a
+    block begins it ``turn`` rows later: ``VectorBuffer`` has those rows in the other bank. Rows at
+    and beyond ``b_rows`` are not read. An item that marks the end follows. Tiles that reload go to
+    the two halves in turn, each as soon as its half is free; others are dropped.
 
     Where the lanes are shared among another number of streams than for the tile before, a tile
     begins only when that one is ``settled``: another port may still write to the same lanes.

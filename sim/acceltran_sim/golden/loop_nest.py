@@ -43,7 +43,7 @@ def tiles(
         dict(zip(order, at, strict=True)) for at in itertools.product(*(starts[x] for x in order))
     ]
     previous: dict[str, int] | None = None
-    slot = 0
+    slot = c["first_slot"]
     for number, at in enumerate(visited):
         batch, row, word, inner = (at[loop] for loop in LOOPS)
         column = word * banks + place - c["c_first"]
@@ -55,11 +55,12 @@ def tiles(
         reload = bool(moved & {"j", "k"} or ("b" in moved and c["b_batch_stride"]))
         if previous is None:
             reload = not c["reuse_tile"]
-        first, final = inner == 0, inner == starts["k"][-1]
+        last_chunk = inner == starts["k"][-1]
+        first, final = inner == 0 and not c["resume_sums"], last_chunk and not c["keep_sums"]
         # The k loop has just begun a turn: everything inside it is at its start.
         inside = order[order.index("k") + 1 :]
         if first and final or all(at[loop] == starts[loop][0] for loop in inside):
-            slot = 0
+            slot = c["first_slot"]
         else:
             slot += -(-c["row_tile"] // c["streams"])
         yield {
@@ -77,6 +78,7 @@ def tiles(
             "c_address": _wrap(
                 c["c_base"] + batch * c["c_batch_stride"] + row * c["c_row_stride"] + word * banks
             ),
+            "last_chunk": int(last_chunk),
             "first": int(first),
             "final": int(final),
             "slot_base": slot,

@@ -51,7 +51,7 @@ def loads(
     rows : dict of lane to array of shape (rows, tile)
         What is loaded.
     biases : dict of word of the pass to array of shape (tile,)
-        Without a final chunk there are none.
+        If the tile is not final, there are none.
     """
     c = command
     for at in tiles(command, banks=banks, lanes=lanes, tile=tile):
