@@ -34,10 +34,15 @@ def job_of(rng: np.random.Generator, lengths: list[int], hidden: int = 60) -> Jo
 
 
 def run(
-    config: AcceleratorConfig, lengths: list[int], *, layers: int = 1, order: str = "bijk"
+    config: AcceleratorConfig,
+    lengths: list[int],
+    *,
+    layers: int = 1,
+    order: str = "bijk",
+    **shape: int,
 ) -> Program:
     rng = np.random.default_rng(len(lengths))
-    model = random_model(rng, layers=layers, **SHAPE)
+    model = random_model(rng, layers=layers, **{**SHAPE, **shape})
     return check(config, model, job_of(rng, lengths), order, threshold=0.02)
 
 
@@ -119,9 +124,9 @@ def test_edge():
     program = check(EDGE, load_model(BERT_TINY_SST2), job_of(rng, [128, 128, 100, 31], 128))
     products = [c for c in program.commands if c.opcode == Opcode.MATMUL]
     assert {c["rows"] for c in products} == {8, 32}
-    # Only the product of most chunks is not cut.
-    whole = {(c["inner_vectors"], c["columns"]) for c in products if c["rows"] == 32}
-    assert whole == {(32, 8)}
+    # Only the chunks of the output product but for the last one are not cut.
+    assert all(c["keep_sums"] == (c["rows"] == 32) for c in products)
+    assert sum(c["keep_sums"] for c in products) == 2 * 3
     assert {c["streams"] for c in products if c["columns"] == 8} == {8}
     assert {c["streams"] for c in products if c["columns"] == 4} == {16}
 

@@ -307,6 +307,7 @@ async def names_the_command_that_reads_beyond(dut, memory_pace, bias):
             "c_first": parameters()["index"],
             "columns": before + 1,
             "reuse_tile": 0,
+            "keep_sums": 0,
             "batches": 1,
             "streams": 1,
             "b_rows": 4 + (before * parameters()["tile"] if source == 2 else 0),

@@ -45,7 +45,8 @@ def footprint(command: Command, config: AcceleratorConfig, group: int = 1) -> li
     """Accesses of a command, all its batches and tiles together.
 
     Vectors of activations are those of a cluster's buffer: which cluster does not matter. Parts of
-    rows that SEQUENCE leaves out take part, and ``group`` clusters share what they share.
+    rows that SEQUENCE leaves out take part, and ``group`` clusters share what they share. Sums
+    that stay in the lanes are no access.
     """
     c, tile = command, config.datapath.tile
 
@@ -84,7 +85,8 @@ def footprint(command: Command, config: AcceleratorConfig, group: int = 1) -> li
                         vectors=_block(second, b_rows, c["b_row_stride"], b_columns),
                     )
                 )
-                for place in range(group if c["share"] else 1):
+                places = group if c["share"] else 1
+                for place in range(0 if c["keep_sums"] else places):
                     first = result + c["c_first"] + place * c["share_stride"]
                     vectors = _block(first, c["rows"], c["c_row_stride"], columns)
                     accesses.append(
@@ -96,7 +98,7 @@ def footprint(command: Command, config: AcceleratorConfig, group: int = 1) -> li
                             stage=stages[-1][-1],
                         )
                     )
-            if c["bias_enable"]:
+            if c["bias_enable"] and not c["keep_sums"]:
                 bias = _block(c["bias_base"], 1, 0, columns)
                 accesses.append(Access(buffer=WEIGHT, write=False, vectors=bias))
             return accesses

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from acceltran.arch.activation import Activation
-from acceltran.arch.commands import LOOPS, THRESHOLDS, Opcode, OperandSource
+from acceltran.arch.commands import THRESHOLDS, Opcode, OperandSource
 from acceltran.arch.config import AcceleratorConfig
 from acceltran.arch.layernorm_format import LayerNormFields
 from acceltran_sim.golden.dynatran import prune
@@ -21,8 +21,9 @@ from acceltran_sim.program.assembler import decode_program, format_command
 from acceltran_sim.program.buffers import Buffers
 from acceltran_sim.program.command import Command, Stage
 from acceltran_sim.program.footprint import ACTIVATION, WEIGHT, row_stages
+from acceltran_sim.program.kept_sums import KeptSums
 from acceltran_sim.program.ordering import OrderChecker, ProgramError
-from acceltran_sim.program.products import stream_counts
+from acceltran_sim.program.product_rules import check_product
 from acceltran_sim.program.tile_reuse import edge_tiles
 from acceltran_sim.program.vectors import pack_vectors, unpack_vectors
 
@@ -97,6 +98,7 @@ class Interpreter:
         self._shared = False
         # What the product before has kept of its operand, in each cluster.
         self._kept: tuple[tuple[int, ...], list[Integers]] | None = None
+        self._sums = KeptSums(self.config)
         self._order = self._buffers.order = OrderChecker(self.config)
 
     @property
@@ -216,14 +218,15 @@ class Interpreter:
             )
 
     def _product(self, c: Command) -> None:
-        self._check_product(c)
+        slots = check_product(self.config, c)
         self._shared |= bool(c["share"])
         columns = c["columns"]
         bias: Integers | int = 0
-        if c["bias_enable"]:
+        if c["bias_enable"] and not c["keep_sums"]:
             bias = self._read_weights(c["bias_base"], 1, 0, columns)[0]
         threshold = self._threshold(c)
-        cuts = np.cumsum(self._rows(c))[:-1]
+        rows = self._rows(c)
+        cuts = np.cumsum(rows)[:-1]
         scalars = np.zeros(len(self._clusters), dtype=np.int64)
         effectual = 0
         for b in range(c["batches"]):
@@ -233,7 +236,7 @@ class Interpreter:
             a = self._first(c, a_base)
             parts = np.split(a, cuts)
             scalars += [np.count_nonzero(part) for part in parts]
-            sums, operands = [], []
+            exact, operands = [], []
             # Weights are the same for all clusters.
             weights = c["b_source"] == OperandSource.WEIGHT
             for n, part in enumerate([a] if weights else parts):
@@ -241,9 +244,17 @@ class Interpreter:
                 operands.append(second)
                 taken = np.count_nonzero(part, axis=0)
                 effectual += int((taken * np.count_nonzero(second, axis=1)).sum())
-                sums.append(exact_sums(part, second, fmt=self.config.fmt))
+                exact.append(exact_sums(part, second, fmt=self.config.fmt))
+            if b == 0:
+                self._reuse(c, operands)
+            sums = np.concatenate(exact)
+            if c["resume_sums"]:
+                sums += self._sums.resume(c, rows)
+            self._sums.leave(c, rows, sums, slots)
+            if c["keep_sums"]:
+                continue
             values, _, saturated = epilogue(
-                np.concatenate(sums),
+                sums,
                 bias=bias,
                 bias_shift=c["bias_shift"],
                 shift=c["shift"],
@@ -256,8 +267,6 @@ class Interpreter:
             self.saturated += saturated
             self._count(c, values)
             self._write_rows(c, c_base + c["c_first"], c["c_row_stride"], values)
-            if b == 0:
-                self._reuse(c, operands)
         self.products.append(
             ProductWork(
                 scalars=int(scalars.sum()),
@@ -300,34 +309,6 @@ class Interpreter:
             buffer, base, valid, c["b_row_stride"], shape[1], cluster
         )
         return second.T if transposed else second
-
-    def _check_product(self, c: Command) -> None:
-        config, datapath = self.config, self.config.datapath
-        order = "".join(LOOPS[c[f"order{n}"]] for n in range(len(LOOPS)))
-        if sorted(order) != sorted(LOOPS):
-            raise ProgramError(f"The order must name each loop once, not {order}")
-        for name in ("inner_vectors", "columns", "rows", "batches", "row_tile", "inner_tile"):
-            if not c[name]:
-                raise ProgramError(f"{name} must be at least 1")
-        banks = config.array.pes_per_cluster
-        for name in ("c_base", "c_row_stride", "share_stride"):
-            if c[name] % banks:
-                raise ProgramError(f"{name} must be a multiple of {banks}")
-        if c["inner_vectors"] * datapath.tile > config.limits.inner:
-            raise ProgramError(f"The sum must not be longer than {config.limits.inner}")
-        if c["inner_tile"] * datapath.tile > datapath.tile_rows // 2:
-            raise ProgramError(f"A tile must not have more than {datapath.tile_rows // 2} rows")
-        words = -(-(c["c_first"] + c["columns"]) // banks) - c["c_first"] // banks
-        tiles = {"b": c["batches"], "i": -(-c["rows"] // c["row_tile"])}
-        if c["streams"] not in stream_counts(config.streams):
-            raise ProgramError(
-                f"streams must be a power of two up to {config.streams}, not {c['streams']}"
-            )
-        tiles["j"] = -(-words // (config.lanes // c["streams"]))
-        inside = [tiles[loop] for loop in order[order.index("k") + 1 :]]
-        sums = -(-c["row_tile"] // c["streams"]) * int(np.prod(inside))
-        if c["inner_vectors"] > c["inner_tile"] and sums > datapath.partial_sums:
-            raise ProgramError(f"{datapath.partial_sums} partial sums must be enough, not {sums}")
 
     def _softmax(self, c: Command) -> None:
         scores = self._read_rows(c, c["source_base"], c["source_row_stride"], c["blocks"])

@@ -8,7 +8,7 @@ from acceltran.arch.config import AcceleratorConfig
 from acceltran_sim.program.layout import GroupLayout
 from acceltran_sim.program.weights import Piece
 
-__all__ = ["Part", "part_of", "parts_of", "parts_within", "product_blocks"]
+__all__ = ["Part", "part_of", "parts_of", "parts_within", "pass_columns", "product_blocks"]
 
 MOST_PARTS, LEAST_PART = 8, 16
 """Parts that rows are cut into, and rows that each of them has at least."""
@@ -17,7 +17,8 @@ PASS_WORDS = 2
 LEAST_PART_OF_CLUSTER = 8
 """Rows of a part on one of several clusters, which have few rows."""
 WHOLE = ("output",)
-"""Operations that are not cut there: every part of a product of several chunks loads its tiles."""
+"""Operations that are not cut there: every part of a product of several chunks loads its tiles,
+unless its sums stay in the lanes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +59,12 @@ def parts_of(config: AcceleratorConfig, layout: GroupLayout, operation: str) -> 
         yield from parts_within(part_of(layout, n, start, part.rows), operation)
 
 
-def parts_within(part: Part, operation: str) -> Iterator[Part]:
-    """Parts of the rows that several clusters work on together."""
+def parts_within(part: Part, operation: str = "", multiple: int = 1) -> Iterator[Part]:
+    """Parts of the rows that several clusters work on together, each but the last one a
+    ``multiple``.
+    """
     most = 1 if operation in WHOLE else MOST_PARTS
-    for row, rows in _cut(part.rows, most, LEAST_PART_OF_CLUSTER):
+    for row, rows in _cut(part.rows, most, LEAST_PART_OF_CLUSTER, multiple):
         yield replace(
             part,
             row=part.row + row,
@@ -83,11 +86,8 @@ def product_blocks(
     otherwise wait for all of its input, and who reads its result for all of that; fewer
     tiles are loaded in between.
     """
-    unit = config.lanes * config.array.pes_per_cluster
+    unit = pass_columns(config)
     several = config.array.clusters > 1
-    if several:
-        # A part begins with the tile that the one before has ended with.
-        unit = PASS_WORDS * config.array.pes_per_cluster
     total = pieces[-1].first + pieces[-1].columns
     last = (total - 1) // unit * unit
     whole = [
@@ -111,9 +111,18 @@ def product_blocks(
                 yield piece, start - piece.first, stop - start, part
 
 
-def _cut(rows: int, most_parts: int, least: int = LEAST_PART) -> Iterator[tuple[int, int]]:
-    """First row and rows of equal parts."""
+def pass_columns(config: AcceleratorConfig) -> int:
+    """Columns that the rows of a product are cut into parts for."""
+    # On several clusters, a part begins with the tile that the one before has ended with.
+    words = PASS_WORDS if config.array.clusters > 1 else config.lanes
+    return words * config.array.pes_per_cluster
+
+
+def _cut(
+    rows: int, most_parts: int, least: int = LEAST_PART, multiple: int = 1
+) -> Iterator[tuple[int, int]]:
+    """First row and rows of equal parts, each but the last one a ``multiple``."""
     parts = min(most_parts, rows // least) or 1
-    size = -(-rows // parts)
+    size = -(-rows // (parts * multiple)) * multiple
     for row in range(0, rows, size):
         yield row, min(size, rows - row)

@@ -9,7 +9,15 @@ from acceltran.arch.config import AcceleratorConfig
 from acceltran_sim.errors import InputError
 from acceltran_sim.program.command import Command
 
-__all__ = ["DEFAULT_ORDER", "Product", "check_order", "product_commands", "stream_counts"]
+__all__ = [
+    "DEFAULT_ORDER",
+    "Product",
+    "check_order",
+    "most_inner",
+    "product_commands",
+    "stream_count",
+    "stream_counts",
+]
 
 DEFAULT_ORDER = "bijk"
 ASSUMED_DENSITY = 0.1
@@ -51,6 +59,25 @@ class Product:
     first_key: int = 0
     share: int = 0
     share_stride: int = 0
+    resume_sums: int = 0
+    keep_sums: int = 0
+    first_slot: int = 0
+    streams: int | None = None
+    """Default: what takes the fewest cycles."""
+
+    def chunk(self, tile: int, inner: range) -> "Product":
+        """Part of the inner dimension, which passes its sums on; B not transposed."""
+        keep = inner.stop < self.inner_vectors
+        return replace(
+            self,
+            a_base=self.a_base + inner.start,
+            inner_vectors=len(inner),
+            b_base=self.b_base + inner.start * tile * self.b_row_stride,
+            b_rows=self.b_rows - inner.start * tile,
+            bias_base=None if keep else self.bias_base,
+            resume_sums=int(inner.start > 0),
+            keep_sums=int(keep),
+        )
 
     def block(self, tile: int, row: int, rows: int, column: int, columns: int) -> "Product":
         """Part of the rows and column vectors of C, with all of the inner dimension."""
@@ -94,9 +121,15 @@ def product_commands(
     blocks of rows and columns whose sums the lanes hold.
     """
     datapath = config.datapath
-    chunks = -(-product.inner_vectors // _most_inner(config))
+    chunks = -(-product.inner_vectors // most_inner(config))
     inner_tile = -(-product.inner_vectors // chunks)
-    streams = _streams(config, product, chunks, all_rows or product.rows)
+    streams = product.streams or stream_count(
+        config,
+        inner_vectors=product.inner_vectors,
+        c_first=product.c_first,
+        columns=product.columns,
+        rows=all_rows or product.rows,
+    )
     pass_columns = config.lanes // streams * config.array.pes_per_cluster
     inside = order[order.index("k") + 1 :] if chunks > 1 else ""
     slots = datapath.partial_sums  # of each stream
@@ -126,23 +159,26 @@ def stream_counts(most: int) -> list[int]:
     return [1 << n for n in range(most.bit_length())]
 
 
-def _most_inner(config: AcceleratorConfig) -> int:
+def most_inner(config: AcceleratorConfig) -> int:
     """Vectors of the inner dimension that a tile holds."""
     return config.datapath.tile_rows // 2 // config.datapath.tile
 
 
-def _streams(config: AcceleratorConfig, product: Product, chunks: int, rows: int) -> int:
+def stream_count(
+    config: AcceleratorConfig, *, inner_vectors: int, columns: int, rows: int, c_first: int = 0
+) -> int:
     """Rows at a time: what takes the fewest cycles for ``rows``, by a rough account.
 
     Few streams leave lanes without columns where a product is narrow; many read each row more
     often, wait longer for each other, and begin earlier, because a pass has fewer tiles to load.
     """
     array, datapath = config.array, config.datapath
-    inner = product.inner_vectors * datapath.tile
+    chunks = -(-inner_vectors // most_inner(config))
+    inner = inner_vectors * datapath.tile
     several = array.clusters > 1
     density = ASSUMED_DENSITY_OF_CLUSTERS if several else ASSUMED_DENSITY
     banks = array.pes_per_cluster
-    words = -(-(product.c_first % banks + product.columns) // banks)
+    words = -(-(c_first % banks + columns) // banks)
 
     def cycles(streams: int) -> float:
         width = min(config.lanes // streams, words)
@@ -159,7 +195,7 @@ def _streams(config: AcceleratorConfig, product: Product, chunks: int, rows: int
         bounds = (
             passes * -(-rows // streams) * row,
             row_blocks * passes * width * inner / ports,
-            passes * rows * product.inner_vectors / config.activation_banks,
+            passes * rows * inner_vectors / config.activation_banks,
         )
         start = width * inner / chunks / ports
         if not several:
