@@ -11,6 +11,7 @@ from acceltran.arch.presets import MEDIUM, TINY, TINY2
 from acceltran_sim.golden.encoder import encode
 from acceltran_sim.models.classifier import BERT_TINY_SST2, load_classifier
 from acceltran_sim.models.encoder_model import load_model
+from acceltran_sim.program.builder import build
 from acceltran_sim.program.job import Job
 from acceltran_sim.program.products import DEFAULT_ORDER
 from acceltran_sim.program.quantize import quantize
@@ -111,6 +112,22 @@ def test_clusters(seed):
         stall=STALLS[seed % 2],
         latency=int(rng.choice([1, 20, 200])),
     )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_clusters_keep_sums(seed):
+    """The output product is summed up in the lanes, a few chunks for all rounds in turn."""
+    rng = np.random.default_rng([15, seed])
+    hidden = int(rng.integers(16, 33))
+    model = random_model(
+        rng, layers=2, heads=1, head_size=hidden, intermediate=int(rng.integers(150, 400))
+    )
+    job = random_job(
+        rng, hidden=hidden, sequence=int(rng.integers(10, 50)), batch=int(rng.integers(1, 9))
+    )
+    encoder, raw = quantized(model, job, CLUSTERS, sparsity=SPARSITIES[seed % 3])
+    assert any(c["keep_sums"] for c in build(CLUSTERS, encoder, raw, job.lengths).commands)
+    check_rtl(CLUSTERS, encoder, raw, job.lengths, seed=seed, stall=STALLS[seed % 2])
 
 
 @pytest.mark.parametrize("sparsity", SPARSITIES)
