@@ -1,46 +1,41 @@
 """All of the machine but the registers: what a soft reset resets."""
 
 from functools import reduce
-from operator import add, and_, or_
+from operator import and_, or_
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal, Value
+from amaranth import Module, Mux, Signal, Value
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from acceltran.arch.config import AcceleratorConfig
 from acceltran.arch.registers import ErrorCause
 from acceltran.arch.threshold_curve import TABLE_ADDRESS_BITS
-from acceltran.cluster_node import ClusterNode
+from acceltran.cluster_tree import MOST_UNDER_WAY, all_clusters
 from acceltran.control.command_decoder import CommandDecoder
 from acceltran.control.command_queue import CommandQueue
 from acceltran.control.command_word import COMMAND_INDEX_WIDTH
 from acceltran.control.completion import Completion
 from acceltran.control.kept_totals import KeptTotals
-from acceltran.control.node_command import NodeCommand, NodeKind
+from acceltran.control.node_command import NodeKind
 from acceltran.control.run_control import Failure
 from acceltran.control.scheduler import BODY_WIDTHS, QUEUES, Scheduler
 from acceltran.control.semaphores import Semaphores
 from acceltran.control.threshold_control import ThresholdControl
 from acceltran.counter_limits import counter_widths
-from acceltran.distribution.barrier import Barrier
-from acceltran.distribution.exchange import Exchange
-from acceltran.distribution.read_combiner import ReadCombiner
-from acceltran.distribution.stream_fork import StreamFork
-from acceltran.distribution.tree import spread, tree_levels
+from acceltran.distribution.barrier_node import BarrierNode
+from acceltran.distribution.exchange_node import ExchangeNode
+from acceltran.distribution.tree import tree_levels
 from acceltran.library import SharedComponent
 from acceltran.memory.axi4 import ADDRESS_BITS, Axi4
 from acceltran.memory.vector_buffer import VectorBuffer
 from acceltran.numeric.delay import delayed
-from acceltran.numeric.reduction import reduced, reduction_latency
 from acceltran.transfers import Transfers
 
 __all__ = ["Core"]
 
 LOADS_AHEAD = 16
 """Loads that may wait while commands behind them are dispatched."""
-MOST_UNDER_WAY = 32
-"""Commands of a queue that the nodes, and the way to them, hold at most."""
 
 
 class Core(SharedComponent):
@@ -101,7 +96,7 @@ class Core(SharedComponent):
 
     def __init__(self, *, config: AcceleratorConfig):
         self.config = config
-        self.count_latency = reduction_latency(config.array.clusters)
+        self.count_latency = tree_levels(config.array.clusters)
         super().__init__({
             "start": In(1),
             "program": In(ADDRESS_BITS),
@@ -147,7 +142,7 @@ class Core(SharedComponent):
         m.submodules.scheduler = scheduler = Scheduler(fmt=fmt)
         levels = tree_levels(clusters)
         m.submodules.threshold_control = thresholds = ThresholdControl(
-            fmt=fmt, kept_latency=KeptTotals.LATENCY + levels + reduction_latency(clusters)
+            fmt=fmt, kept_latency=KeptTotals.LATENCY + 2 * levels
         )
         m.submodules.semaphores = semaphores = Semaphores(sources=len(QUEUES) + 1)
         queues = {
@@ -159,15 +154,12 @@ class Core(SharedComponent):
             for name in ("load", "store")
         }
         completions = {name: Completion(depth=MOST_UNDER_WAY) for name in ("product", "vector")}
-        nodes: list[Any] = [ClusterNode(config=config) for _ in range(clusters)]
-        for n, node in enumerate(nodes):
-            m.submodules[f"node{n}"] = node
-            m.d.comb += node.index.eq(n)
+        m.submodules.clusters = nodes = all_clusters(config)
         m.submodules.weight_buffer = weights = VectorBuffer(
             **shape,
             depth=config.weight_vectors,
             banks=config.weight_banks,
-            readers=len(nodes[0].weights) + 1,
+            readers=len(nodes.weights) + 1,
             writers=len(transfers.weights),
         )
 
@@ -186,7 +178,7 @@ class Core(SharedComponent):
             self.ended.eq(scheduler.done),
             self.quiet.eq(transfers.quiet),
         ]
-        wiring.connect(m, scheduler.orders, thresholds.orders)
+        connect(m, scheduler.orders, thresholds.orders)
         m.d.comb += [
             scheduler.answer.eq(thresholds.answer),
             scheduler.settled.eq(thresholds.settled),
@@ -196,8 +188,8 @@ class Core(SharedComponent):
             thresholds.host_data.eq(self.table_data),
             self.table_value.eq(thresholds.host_value),
         ]
-        wiring.connect(m, transfers.fetched, decoder.i)
-        wiring.connect(m, decoder.o, scheduler.i)
+        connect(m, transfers.fetched, decoder.i)
+        connect(m, decoder.o, scheduler.i)
         signals = [*(one.signal for one in everyone), scheduler.signal]
         for source, signal in zip(semaphores.signals, signals, strict=True):
             m.d.comb += [
@@ -206,7 +198,7 @@ class Core(SharedComponent):
             ]
         for name, queue in queues.items():
             m.submodules[f"{name}_queue"] = queue
-            wiring.connect(m, getattr(scheduler, name), queue.i)
+            connect(m, getattr(scheduler, name), queue.i)
             m.d.comb += [
                 queue.counts.eq(semaphores.counts),
                 queue.everywhere.eq(semaphores.counts),
@@ -224,137 +216,95 @@ class Core(SharedComponent):
                 queue.o.ready.eq(target.ready),
                 queue.done.eq(getattr(transfers, f"{name}_done")),
             ]
-        for node, write, read in zip(nodes, transfers.activations, transfers.results, strict=True):
-            wiring.connect(m, write, node.load)
-            wiring.connect(m, node.store, read)
+        connect(m, transfers.activations, nodes.load)
+        connect(m, nodes.store, transfers.results)
         for load, write in zip(transfers.weights, weights.writes, strict=True):
-            wiring.connect(m, load, write)
-        ports = [*zip(*(node.weights for node in nodes), strict=True)]
-        for n, leaves in enumerate([*ports, [node.affine for node in nodes]]):
-            combiner = ReadCombiner(**shape, leaves=clusters)
-            m.submodules[f"weight_reads{n}"] = combiner
-            wiring.connect(m, combiner.port, weights.reads[n])
-            for leaf, reader in zip(combiner.leaf_ports, leaves, strict=True):
-                wiring.connect(m, leaf, reader)
-        for n in range(len(nodes[0].sends)):
-            self._exchange(m, n, scheduler, nodes)
+            connect(m, load, write)
+        for reader, port in zip([*nodes.weights, nodes.affine], weights.reads, strict=True):
+            connect(m, reader, port)
+        if clusters > 1:
+            self._connect_networks(m, scheduler, transfers, nodes)
         for inner, outer in zip(transfers.axi, self.axi, strict=True):
-            wiring.connect(m, inner, wiring.flipped(outer))
+            connect(m, inner, flipped(outer))
 
         self._watch(m, queues, completions, transfers, decoder, scheduler, nodes, weights)
         self._count(m, queues, completions, transfers, scheduler, nodes, weights)
         return m
 
-    def _command_nodes(self, m: Module, scheduler, completions, nodes: list[Any]) -> None:
+    def _command_nodes(self, m: Module, scheduler, completions, nodes) -> None:
         """Products, vector operations and SEQUENCE, in program order, to all nodes."""
-        layout = NodeCommand(self.config.fmt.width)
-        m.submodules.fork = fork = StreamFork(shape=layout, leaves=len(nodes))
-        for node, commands in zip(nodes, fork.o, strict=True):
-            wiring.connect(m, commands, node.commands)
+        commands = nodes.commands
         for name, kind in (("product", NodeKind.PRODUCT), ("vector", NodeKind.VECTOR)):
             m.submodules[f"{name}_completion"] = completion = completions[name]
             source = getattr(scheduler, name)
             header = source.payload.header
             with m.If(source.valid):
                 m.d.comb += [
-                    fork.i.payload.kind.eq(kind),
-                    Value.cast(fork.i.payload.command.header).eq(header),
-                    fork.i.payload.command.body.eq(source.payload.body),
-                    fork.i.payload.command.threshold.eq(source.payload.threshold),
-                    fork.i.valid.eq(completion.i.ready),
+                    commands.payload.kind.eq(kind),
+                    Value.cast(commands.payload.command.header).eq(header),
+                    commands.payload.command.body.eq(source.payload.body),
+                    commands.payload.command.threshold.eq(source.payload.threshold),
+                    commands.valid.eq(completion.i.ready),
                 ]
             m.d.comb += [
-                completion.i.valid.eq(source.valid & fork.i.ready),
+                completion.i.valid.eq(source.valid & commands.ready),
                 completion.i.payload.index.eq(header.index),
                 completion.i.payload.signal_enable.eq(header.signal_enable),
                 completion.i.payload.signal.eq(header.signal),
-                source.ready.eq(completion.i.ready & fork.i.ready),
+                source.ready.eq(completion.i.ready & commands.ready),
             ]
-            done = Cat(getattr(node, f"{name}_done") for node in nodes)
-            m.submodules[f"{name}_barrier"] = barrier = Barrier(
-                leaves=len(nodes), most=MOST_UNDER_WAY
-            )
+            done = getattr(nodes, f"{name}_done")
             m.d.comb += [
-                barrier.done.eq(delayed(m, done, self._exchange_delay(), name=f"{name}_done")),
-                completion.begun.eq(getattr(nodes[0], f"{name}_begun")),
-                completion.done.eq(barrier.all_done),
+                completion.begun.eq(getattr(nodes, f"{name}_begun")),
+                completion.done.eq(delayed(m, done, self._exchange_delay(), name=f"{name}_done")),
             ]
         with m.If(scheduler.sequence.valid):
             m.d.comb += [
-                fork.i.payload.kind.eq(NodeKind.SEQUENCE),
-                fork.i.payload.command.body.eq(scheduler.sequence.payload),
-                fork.i.valid.eq(1),
+                commands.payload.kind.eq(NodeKind.SEQUENCE),
+                commands.payload.command.body.eq(scheduler.sequence.payload),
+                commands.valid.eq(1),
             ]
-        m.d.comb += scheduler.sequence.ready.eq(fork.i.ready)
+        m.d.comb += scheduler.sequence.ready.eq(commands.ready)
 
     def _exchange_delay(self) -> int:
         """Cycles that completion waits until what was shared is written everywhere."""
-        clusters = self.config.array.clusters
-        if clusters == 1:
+        levels = tree_levels(self.config.array.clusters)
+        if levels == 0:
             return 0
-        written = Exchange.latency(clusters) + 2
-        told = Barrier.latency(clusters) + 1 + tree_levels(clusters)
+        written = ExchangeNode.latency(levels) + 2
+        told = BarrierNode.LATENCY * levels + 1 + levels
         return max(0, written - told)
 
     def _signal_nodes(self, m: Module, scheduler, queues, completions, thresholds, nodes) -> None:
         """What all nodes are told, and what they tell all together."""
-        clusters = len(nodes)
-
-        def tell(value: Value, name: str):
-            return spread(m, value, clusters, name=name)
-
         signals = [queues["load"].signal, queues["store"].signal, scheduler.signal]
-        for kind, sources in (
-            ("signals", signals),
-            ("completed", [completion.signal for completion in completions.values()]),
+        completed = [completion.signal for completion in completions.values()]
+        for source, target in zip(
+            [*signals, *completed], [*nodes.signals, *nodes.completed], strict=True
         ):
-            for n, source in enumerate(sources):
-                for member in ("valid", "semaphore"):
-                    values = tell(getattr(source, member), f"{kind}{n}_{member}")
-                    for node, value in zip(nodes, values, strict=True):
-                        m.d.comb += getattr(getattr(node, kind)[n], member).eq(value)
-        for node, value in zip(nodes, tell(self.stop, "stop"), strict=True):
-            m.d.comb += node.stop.eq(value)
-        query = thresholds.query
-        for member in ("flush", "enable", "entry"):
-            values = tell(getattr(query, member), f"query_{member}")
-            for node, value in zip(nodes, values, strict=True):
-                m.d.comb += getattr(node.kept_query, member).eq(value)
-        m.d.comb += thresholds.kept.eq(reduced(m, [node.kept for node in nodes], add, name="kept"))
+            connect(m, source, target)
+        connect(m, thresholds.query, nodes.kept_query)
+        m.d.comb += [nodes.stop.eq(self.stop), thresholds.kept.eq(nodes.kept)]
 
-    def _exchange(self, m: Module, number: int, scheduler, nodes: list[Any]) -> None:
-        """Results that PE ``number`` of each node shares."""
-        exchange = Exchange(
-            fmt=self.config.fmt, tile=self.config.datapath.tile, clusters=len(nodes)
-        )
-        m.submodules[f"exchange{number}"] = exchange
+    def _connect_networks(self, m: Module, scheduler, transfers: Transfers, nodes) -> None:
+        """Who of several nodes may share results, and whether loads are on their way."""
         with m.If(scheduler.sequence.valid & scheduler.sequence.ready):
-            m.d.sync += exchange.span.eq(scheduler.sequence.payload.span)
-        for n, node in enumerate(nodes):
-            wiring.connect(m, node.sends[number], exchange.sends[n])
-            wiring.connect(m, exchange.receives[n], node.receives[number])
+            m.d.sync += nodes.turns.span.eq(scheduler.sequence.payload.span)
+        m.d.sync += nodes.turns.cycle.eq(nodes.turns.cycle + 1)
+        m.d.comb += transfers.activations_busy.eq(nodes.load_busy)
 
     def _watch(
         self, m, queues, completions, transfers: Transfers, decoder, scheduler, nodes, weights
     ) -> None:
         """Find out what fails, and in which command."""
         # A buffer reports a cycle late: by then the command may have completed.
-        late = 1 + reduction_latency(len(nodes))
+        late = 1 + tree_levels(self.config.array.clusters)
         culprit = {
             name: delayed(m, one.oldest, late, name=f"{name}_culprit")
             for name, one in {**queues, **completions}.items()
         }
 
-        def any_node(name: str) -> Value:
-            return reduced(m, [getattr(node, name) for node in nodes], or_, name=name)
-
-        def first(a: Value, b: Value) -> Value:
-            return Mux(a[0], a, b)  # a failure's lowest bit says that there is one
-
-        failures = [Value.cast(node.failure) for node in nodes]
-        failure = Signal(Failure())
-        m.d.comb += Value.cast(failure).eq(reduced(m, failures, first, name="node_failure"))
-
+        failure = nodes.failure
         fetched_all = Signal()
         with m.If(transfers.fetch_done):
             m.d.sync += fetched_all.eq(1)
@@ -367,8 +317,8 @@ class Core(SharedComponent):
         # beta, loads.
         outside = weights.out_of_range
         affine, weight_load = outside[len(weights.reads) - 1], outside[len(weights.reads) :].any()
-        load = any_node("load_outside") | transfers.load_outside | weight_load
-        store = any_node("store_outside") | transfers.store_outside
+        load = nodes.load_outside | transfers.load_outside | weight_load
+        store = nodes.store_outside | transfers.store_outside
         causes: list[tuple[Any, Any, Any]] = [
             (
                 decoder.illegal & ~scheduler.ending,
@@ -416,13 +366,8 @@ class Core(SharedComponent):
             "dma_read_bytes": transfers.read_bytes,
             "dma_write_bytes": transfers.write_bytes,
         }
-        for name in nodes[0].increments.signature.members:
-            values = [getattr(node.increments, name) for node in nodes]
-            if name.startswith("tile_"):  # all nodes walk the same tiles
-                counts[name] = delayed(m, values[0], self.count_latency, name=name)
-            else:
-                operation = or_ if name.startswith("busy_") and name != "busy_lanes" else add
-                counts[name] = reduced(m, values, operation, name=name)
+        for name in nodes.increments.signature.members:
+            counts[name] = getattr(nodes.increments, name)
         for name, value in counts.items():
             m.d.comb += getattr(self.increments, name).eq(value)
         done = [

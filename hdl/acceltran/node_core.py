@@ -25,7 +25,8 @@ from acceltran.control.vector_engine import VectorEngine
 from acceltran.control.wait_gate import WaitGate
 from acceltran.counter_limits import node_limits
 from acceltran.distribution.exchange_node import BusWrite
-from acceltran.distribution.read_combiner import ReadCombiner
+from acceltran.distribution.read_node import ReadNode
+from acceltran.distribution.tree import tree_levels
 from acceltran.library import SharedComponent
 from acceltran.memory.ports import BufferWrite, ReadPort
 from acceltran.memory.queue import Queue
@@ -169,7 +170,7 @@ class NodeCore(SharedComponent):
             ),
         }
         m.submodules.cluster = cluster = Cluster(
-            config=config, weight_latency=ReadCombiner.latency(array.clusters)
+            config=config, weight_latency=ReadNode.LATENCY * tree_levels(array.clusters)
         )
         m.submodules.vector_engine = vector = VectorEngine(
             fmt=fmt,

@@ -10,8 +10,8 @@ from acceltran.arch.commands import Opcode
 from acceltran.arch.config import AcceleratorConfig
 from acceltran.control.command_layout import command_layout
 from acceltran.control.command_word import COMMAND_INDEX_WIDTH, CommandWord
-from acceltran.distribution.gather import Gather
-from acceltran.distribution.scatter import Scatter
+from acceltran.distribution.leaf_reads import LeafReads
+from acceltran.distribution.leaf_writes import LeafWrites
 from acceltran.library import SharedComponent
 from acceltran.memory.axi4 import ADDRESS_BITS, Axi4
 from acceltran.memory.dma import Dma, DmaError
@@ -40,10 +40,12 @@ class Transfers(SharedComponent):
         Commands, in order, and strobes: the oldest is done.
     weights : ``Out(stream.Signature(BufferWrite(fmt, tile))).array(axi_masters)``
         Loads of weights.
-    activations : ``Out(stream.Signature(BufferWrite(fmt, tile))).array(clusters)``
-        Loads of activations.
-    results : ``In(ReadPort(fmt, tile)).array(clusters)``
-        Activations to store.
+    activations : ``Out(stream.Signature(BufferWrite(fmt, tile)))``
+        Loads of activations; an address is ``cluster << cluster_address_bits | address``.
+    activations_busy : ``In(1)``
+        Some of them are on their way.
+    results : ``In(ReadPort(fmt, tile))``
+        Activations to store; addresses as above.
     load_outside, store_outside : ``Out(1)``
         Strobes: a load or store named a cluster that does not exist.
     fetch_error, load_error, store_error : ``Out(DmaError())``
@@ -68,8 +70,9 @@ class Transfers(SharedComponent):
     store: stream.Interface
     store_done: Signal
     weights: list[stream.Interface]
-    activations: list[stream.Interface]
-    results: list[Any]
+    activations: stream.Interface
+    activations_busy: Signal
+    results: Any
     load_outside: Signal
     store_outside: Signal
     fetch_error: Any
@@ -82,7 +85,7 @@ class Transfers(SharedComponent):
 
     def __init__(self, *, config: AcceleratorConfig):
         self.config = config
-        fmt, tile, clusters = config.fmt, config.datapath.tile, config.array.clusters
+        fmt, tile = config.fmt, config.datapath.tile
         masters, data_bits = config.memory.axi_masters, config.memory.axi_data_bits
         writes = stream.Signature(BufferWrite(fmt, tile))
         super().__init__({
@@ -100,8 +103,9 @@ class Transfers(SharedComponent):
             "store": In(stream.Signature(command_layout(Opcode.STORE))),
             "store_done": Out(1),
             "weights": Out(writes).array(masters),
-            "activations": Out(writes).array(clusters),
-            "results": In(ReadPort(fmt, tile)).array(clusters),
+            "activations": Out(writes),
+            "activations_busy": In(1),
+            "results": In(ReadPort(fmt, tile)),
             "load_outside": Out(1),
             "store_outside": Out(1),
             "fetch_error": Out(DmaError()),
@@ -176,25 +180,23 @@ class Transfers(SharedComponent):
                 done.eq(splitter.done),
             ]
 
-        tree = {
+        leaves = {
             "fmt": self.config.fmt,
             "tile": self.config.datapath.tile,
             "leaves": self.config.array.clusters,
             "address_bits": self.config.cluster_address_bits,
         }
-        m.submodules.scatter = scatter = Scatter(**tree)
-        m.submodules.gather = gather = Gather(**tree)
-        connect(m, first.activation, scatter.i)
-        connect(m, gather.port, first.port)
-        for inner, outer in zip(scatter.o, self.activations, strict=True):
-            connect(m, inner, flipped(outer))
-        for inner, outer in zip(gather.leaf_ports, self.results, strict=True):
-            connect(m, inner, flipped(outer))
+        m.submodules.writes = writes = LeafWrites(**leaves)
+        m.submodules.reads = reads = LeafReads(**leaves)
+        connect(m, first.activation, writes.i)
+        connect(m, reads.port, first.port)
+        connect(m, writes.o, flipped(self.activations))
+        connect(m, reads.leaf_port, flipped(self.results))
         # A load is done when all it has brought has arrived.
         brought = Signal(range(LoadSplitter.UNDER_WAY + 1))
         m.d.comb += [
-            self.load_done.eq(((brought != 0) | done) & ~scatter.busy),
-            self.load_outside.eq(scatter.out_of_range),
-            self.store_outside.eq(gather.out_of_range),
+            self.load_done.eq(((brought != 0) | done) & ~self.activations_busy),
+            self.load_outside.eq(writes.out_of_range),
+            self.store_outside.eq(reads.out_of_range),
         ]
         m.d.sync += brought.eq(brought + done - self.load_done)

@@ -25,6 +25,7 @@ from acceltran.arch.commands import (
 from acceltran.arch.config import AcceleratorConfig, override
 from acceltran.arch.presets import MEDIUM, TINY, TINY2
 from acceltran.compute.lane_kinds import scalars_per_beat
+from acceltran.distribution.tree import FAN_OUT, FAN_OUT_BITS, tree_levels
 from acceltran.generate import generate_verilog, write_outputs
 from acceltran.library import Library
 from acceltran.top import AccelTran
@@ -38,6 +39,7 @@ CONFIGS = {
     "tiny-4.12": override(TINY, {"datapath.frac_bits": "12"}),
     "tiny-dot": override(TINY, {"datapath.lane": "dot"}),
     "tiny-window": override(TINY, {"datapath.weight_window": "16"}),
+    "clusters": override(TINY, {"array.pes": "8", "array.pes_per_cluster": "1"}),
 }
 FILES = ["acceltran.v", "acceltran.json", "acceltran.h", "registers.md", "lint.vlt"]
 
@@ -200,8 +202,12 @@ def test_name_map(machine):
     def several(name: str, count: int) -> str:
         return f"{name}[0-{count - 1}]" if count > 1 else f"{name}0"
 
-    node, pe = several("node", config.array.clusters), several("pe", config.array.pes_per_cluster)
-    lane = sidecar["name_map"][f"core.{node}.core.cluster.{pe}.{several('lane', config.lanes)}"]
+    clusters = "clusters"
+    for level in range(tree_levels(config.array.clusters), 0, -1):
+        branches = min(FAN_OUT, config.array.clusters >> FAN_OUT_BITS * (level - 1))
+        clusters += "." + several("tree" if level > 1 else "node", branches)
+    pe = several("pe", config.array.pes_per_cluster)
+    lane = sidecar["name_map"][f"core.{clusters}.core.cluster.{pe}.{several('lane', config.lanes)}"]
     assert sidecar["modules"][lane]["instances"] == config.array.pes * config.lanes
 
 

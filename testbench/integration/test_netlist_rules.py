@@ -11,6 +11,10 @@ from acceltran.control.lane_accounts import LaneAccounts
 from acceltran.control.localizer import Localizer
 from acceltran.control.threshold_control import ThresholdControl
 from acceltran.control.vector_engine import VectorEngine
+from acceltran.distribution.barrier_node import BarrierNode
+from acceltran.distribution.exchange_gate import ExchangeGate
+from acceltran.distribution.exchange_node import ExchangeNode
+from acceltran.distribution.leaf_reads import LeafReads
 from acceltran.library import Library
 from acceltran.lint_waivers import LINT_WAIVERS
 from acceltran.memory.ram import Ram
@@ -40,9 +44,14 @@ module top(input d, output q, output forgotten);
 endmodule
 """
 
+NODE = {"fmt": FixedPoint(int_bits=1, frac_bits=2), "tile": 1}
 
 # Units without streams, which have no contract to prove, and those with a proof of their own.
 MORE_UNITS = {
+    "barrier_node": lambda: BarrierNode(branches=3, most=5),
+    "exchange_gate": lambda: ExchangeGate(**NODE, clusters=7, branches=3),
+    "exchange_node": lambda: ExchangeNode(**NODE, branches=3),
+    "leaf_reads": lambda: LeafReads(**NODE, leaves=5, address_bits=21),
     "kept_counter": lambda: KeptCounter(most=16, width=28),
     "lane_accounts": lambda: LaneAccounts(lanes=4, streams=2, pes=2),
     "pruning_boundary": lambda: PruningBoundary(fmt=FixedPoint(int_bits=4, frac_bits=8)),

@@ -9,7 +9,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from acceltran.arch.fixed_point import FixedPoint
-from acceltran.distribution.tree import FAN_OUT
+from acceltran.distribution.tree import FAN_OUT, FAN_OUT_BITS
 from acceltran.library import SharedComponent
 from acceltran.memory.ports import BufferWrite
 
@@ -52,7 +52,7 @@ class ExchangeNode(SharedComponent):
     -------
     turn : ``In(2)``
         Groups that the node turns round: 0 each branch by itself, 1 pairs of branches, 2 all
-        branches, 3 none, for they are larger. Constant while data is under way.
+        branches, 3 none, for they are larger. Constant while data is under way; see ``turn_at``.
     from_branches, to_branches : ``In``, ``Out(BusWrite(fmt, tile)).array(branches)``
     to_parent, from_parent : ``Out``, ``In(BusWrite(fmt, tile))``
         Of writes that the node receives, at most one of a group is valid in a cycle; all bits of
@@ -82,6 +82,17 @@ class ExchangeNode(SharedComponent):
             "to_parent": Out(BusWrite(fmt, tile)),
             "from_parent": In(BusWrite(fmt, tile)),
         })
+
+    @staticmethod
+    def turn_at(level: int, span: Value) -> Value:
+        """Turn of the nodes of ``level``, from 1 on, where groups have ``2 ** span`` leaves."""
+        smallest = FAN_OUT_BITS * (level - 1)  # span that the nodes turn round as single branches
+        return Mux(span > smallest + FAN_OUT_BITS, 3, span - smallest)
+
+    @classmethod
+    def latency(cls, levels: int) -> int:
+        """Cycles from branch to branch of a tree by its root; 0 without levels."""
+        return cls.LATENCY * max(0, 2 * levels - 1)
 
     def elaborate(self, platform):
         m = Module()

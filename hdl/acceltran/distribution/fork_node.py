@@ -13,8 +13,8 @@ __all__ = ["ForkNode"]
 class ForkNode(SharedComponent):
     """Hold up to ``DEPTH`` items, and pass each on to every branch once, in order.
 
-    A branch may take an item before the others do. Latency is ``LATENCY`` cycle(s), throughput
-    one item per cycle.
+    A branch may take an item before the others do; one that is slow stops only what the nodes
+    cannot hold. Latency is ``LATENCY`` cycle(s), throughput one item per cycle.
 
     Parameters
     ----------
@@ -27,11 +27,6 @@ class ForkNode(SharedComponent):
     -------
     i : ``In(stream.Signature(shape))``
     o : ``Out(stream.Signature(shape)).array(branches)``
-    branch_busy : ``In(branches)``
-        ``busy`` of the nodes at the branches, or 0.
-    busy : ``Out(1)``
-        1 in the cycle after one with an item offered or held, or with a busy branch. So it stays 1
-        while items go from node to node.
     """
 
     DEPTH = 2
@@ -39,8 +34,6 @@ class ForkNode(SharedComponent):
 
     i: stream.Interface
     o: list[stream.Interface]
-    branch_busy: Signal
-    busy: Signal
 
     def __init__(self, *, shape, branches: int):
         if branches < 1:
@@ -50,8 +43,6 @@ class ForkNode(SharedComponent):
         super().__init__({
             "i": In(stream.Signature(shape)),
             "o": Out(stream.Signature(shape)).array(branches),
-            "branch_busy": In(branches),
-            "busy": Out(1),
         })
 
     def elaborate(self, platform):
@@ -75,5 +66,4 @@ class ForkNode(SharedComponent):
             m.d.sync += served.eq(now_served)
             with m.If(queue.o.ready):
                 m.d.sync += served.eq(0)
-        m.d.sync += self.busy.eq(self.i.valid | queue.o.valid | self.branch_busy.any())
         return m

@@ -1,48 +1,37 @@
 """Node of a tree that brings each item of a stream to one leaf."""
 
-from amaranth import Module, Signal, unsigned
-from amaranth.lib import data, stream
+from amaranth import Cat, Const, Module, Signal, Value
+from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 
 from acceltran.distribution.tree import FAN_OUT, FAN_OUT_BITS
 from acceltran.library import SharedComponent
+from acceltran.memory.ports import ADDRESS_WIDTH
 from acceltran.memory.queue import Queue
 
-__all__ = ["RouteNode", "Routed"]
-
-
-class Routed(data.StructLayout):
-    """Layout of an item on its way.
-
-    Members
-    -------
-    leaf : ``unsigned(FAN_OUT_BITS * levels)``
-        Which of the leaves below, ``levels`` levels away.
-    item : ``shape``
-    """
-
-    def __init__(self, shape, levels: int):
-        super().__init__({"leaf": unsigned(FAN_OUT_BITS * levels), "item": shape})
+__all__ = ["RouteNode"]
 
 
 class RouteNode(SharedComponent):
-    """Hold up to ``DEPTH`` items, and pass each on to its branch, in order.
+    """Hold up to ``DEPTH`` items, and pass each on to the branch that its address names, in order.
 
-    Latency is ``LATENCY`` cycle(s), throughput one item per cycle.
+    An address is ``branch << address_bits | address within the branch``. Latency is ``LATENCY``
+    cycle(s), throughput one item per cycle.
 
     Parameters
     ----------
     shape : shape-like
-        Shape of an item.
-    levels : int
-        Levels of nodes down to the leaves, this one included; at least 1.
+        Shape of an item; its lowest ``ADDRESS_WIDTH`` bits are the address.
+    address_bits : int
+        Bits of an address within a branch; from 1 to ``ADDRESS_WIDTH``.
     branches : int
         Number of branches; from 1 to ``FAN_OUT``. Items are for these only.
 
     Members
     -------
-    i : ``In(stream.Signature(Routed(shape, levels)))``
-    o : ``Out(stream.Signature(Routed(shape, levels - 1))).array(branches)``
+    i : ``In(stream.Signature(shape))``
+    o : ``Out(stream.Signature(shape)).array(branches)``
+        With the address within the branch.
     """
 
     DEPTH = 2
@@ -51,35 +40,37 @@ class RouteNode(SharedComponent):
     i: stream.Interface
     o: list[stream.Interface]
 
-    def __init__(self, *, shape, levels: int, branches: int):
-        if levels < 1:
-            raise ValueError(f"Number of levels must be at least 1, not {levels!r}")
+    def __init__(self, *, shape, address_bits: int, branches: int):
+        if not 1 <= address_bits <= ADDRESS_WIDTH:
+            raise ValueError(
+                f"Address bits of a branch must be from 1 to {ADDRESS_WIDTH}, not {address_bits!r}"
+            )
         if not 1 <= branches <= FAN_OUT:
             raise ValueError(f"Number of branches must be from 1 to {FAN_OUT}, not {branches!r}")
         self.shape = shape
-        self.levels = levels
+        self.address_bits = address_bits
         self.branches = branches
         super().__init__({
-            "i": In(stream.Signature(Routed(shape, levels))),
-            "o": Out(stream.Signature(Routed(shape, levels - 1))).array(branches),
+            "i": In(stream.Signature(shape)),
+            "o": Out(stream.Signature(shape)).array(branches),
         })
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.queue = queue = Queue(shape=Routed(self.shape, self.levels), depth=self.DEPTH)
-        leaf = queue.o.payload.leaf
+        m.submodules.queue = queue = Queue(shape=self.shape, depth=self.DEPTH)
+        item = Value.cast(queue.o.payload)
         branch = Signal(FAN_OUT_BITS)
         m.d.comb += [
             queue.i.payload.eq(self.i.payload),
             queue.i.valid.eq(self.i.valid),
             self.i.ready.eq(queue.i.ready),
-            branch.eq(leaf[-FAN_OUT_BITS:]),
+            branch.eq(item[self.address_bits : ADDRESS_WIDTH]),
         ]
+        above = Const(0, ADDRESS_WIDTH - self.address_bits)
         for number, out in enumerate(self.o):
-            m.d.comb += [
-                out.payload.leaf.eq(leaf[:-FAN_OUT_BITS]),
-                out.payload.item.eq(queue.o.payload.item),
-            ]
+            m.d.comb += Value.cast(out.payload).eq(
+                Cat(item[: self.address_bits], above, item[ADDRESS_WIDTH:])
+            )
             with m.If(branch == number):
                 m.d.comb += [out.valid.eq(queue.o.valid), queue.o.ready.eq(out.ready)]
         return m

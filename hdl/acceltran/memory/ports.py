@@ -13,7 +13,7 @@ from acceltran.arch.commands import ADDRESS
 from acceltran.arch.fixed_point import FixedPoint
 from acceltran.numeric.vector import Vector
 
-__all__ = ["ADDRESS_WIDTH", "BufferWrite", "MaskReadPort", "ReadPort"]
+__all__ = ["ADDRESS_WIDTH", "BufferWrite", "MaskReadPort", "ReadPort", "ReadResponse"]
 
 ADDRESS_WIDTH = ADDRESS
 """Bits of a flat address: one vector of a buffer, the bank in its low bits."""
@@ -36,6 +36,24 @@ class BufferWrite(data.StructLayout):
         super().__init__({"address": unsigned(ADDRESS_WIDTH), "vector": Vector(fmt, tile)})
 
 
+class ReadResponse(wiring.Signature):
+    """Answer to the read of a vector, which cannot be held back.
+
+    Members
+    -------
+    valid : ``Out(1)``
+    vector : ``Out(Vector(fmt, tile))``
+    """
+
+    def __init__(self, fmt: FixedPoint, tile: int):
+        self.fmt = fmt
+        self.tile = tile
+        super().__init__({"valid": Out(1), "vector": Out(Vector(fmt, tile))})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ReadResponse) and self.members == other.members
+
+
 class ReadPort(wiring.Signature):
     """Port that reads whole vectors.
 
@@ -43,9 +61,9 @@ class ReadPort(wiring.Signature):
     -------
     request : ``In(stream.Signature(unsigned(ADDRESS_WIDTH)))``
         Flat address.
-    response : ``valid`` ``Out(1)`` and ``vector`` ``Out(Vector(fmt, tile))``
+    response : ``Out(ReadResponse(fmt, tile))``
         Answers, in the order of the requests, each a fixed number of cycles after its request was
-        taken (``READ_LATENCY`` of the buffer). They cannot be held back.
+        taken (``READ_LATENCY`` of the buffer).
     """
 
     def __init__(self, fmt: FixedPoint, tile: int):
@@ -53,7 +71,7 @@ class ReadPort(wiring.Signature):
         self.tile = tile
         super().__init__({
             "request": In(stream.Signature(unsigned(ADDRESS_WIDTH))),
-            "response": Out(wiring.Signature({"valid": Out(1), "vector": Out(Vector(fmt, tile))})),
+            "response": Out(ReadResponse(fmt, tile)),
         })
 
     def __eq__(self, other: object) -> bool:

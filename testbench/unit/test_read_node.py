@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""ReadCombiner: one read for all leaves, one answer to all."""
+"""Trees of ReadNode: one read for all leaves, one answer to all."""
 
 import random
 
@@ -7,24 +7,25 @@ import cocotb
 import pytest
 
 from acceltran.arch.fixed_point import FixedPoint
-from acceltran.distribution.join_node import JoinNode
-from acceltran.distribution.read_combiner import ReadCombiner
-from acceltran.distribution.tree import FAN_OUT
+from acceltran.distribution.read_node import ReadNode
+from acceltran.distribution.tree import FAN_OUT, tree_levels
+from acceltran.memory.ports import ReadResponse
 from testbench.harness.read_ports import ReadMemory
 from testbench.harness.simulate import simulate, start
 from testbench.harness.streams import StreamSource
+from testbench.harness.trees import ReadTree
 from testbench.harness.variants import Variants
 
 FORMAT = FixedPoint(int_bits=4, frac_bits=4)
 TILE = 2
-LEAVES = [1, 2, 5, 16]
+LEAVES = [2, 5, 16]
 READ_LATENCY = 3
 
 
-def test_read_combiner(request):
+def test_read_node(request):
     simulate(
         Variants({
-            f"of{leaves}": ReadCombiner(fmt=FORMAT, tile=TILE, leaves=leaves) for leaves in LEAVES
+            f"of{leaves}": ReadTree(fmt=FORMAT, tile=TILE, leaves=leaves) for leaves in LEAVES
         }),
         bench=__name__,
         parameters={},
@@ -36,19 +37,18 @@ def test_read_combiner(request):
     ("change", "message"),
     [
         ({"tile": 0}, "Vector size must be at least 1, not 0"),
-        ({"leaves": 0}, "Number of leaves must be at least 1, not 0"),
+        ({"branches": 0}, "Number of branches must be at least 1, not 0"),
+        ({"depth": 0}, "Queue depth must be at least 1, not 0"),
     ],
 )
 def test_rejects(change, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
-        ReadCombiner(**{"fmt": FORMAT, "tile": TILE, "leaves": 2, **change})
+        ReadNode(**{"fmt": FORMAT, "tile": TILE, "branches": 2, "depth": 2, **change})
 
 
-def test_node_rejects():
-    with pytest.raises(ValueError, match=r"^Number of branches must be at least 1, not 0$"):
-        JoinNode(shape=8, branches=0, depth=2)
-    with pytest.raises(ValueError, match=r"^Queue depth must be at least 1, not 0$"):
-        JoinNode(shape=8, branches=2, depth=0)
+def test_equal_ports():
+    assert ReadResponse(FORMAT, TILE) == ReadResponse(FORMAT, TILE)
+    assert ReadResponse(FORMAT, TILE) != ReadResponse(FORMAT, TILE + 1)
 
 
 # What follows runs inside the simulator.
@@ -107,7 +107,7 @@ async def reads_once_for_all(dut, leaves, paces):
 
 
 @cocotb.test()
-@cocotb.parametrize(leaves=LEAVES[1:])
+@cocotb.parametrize(leaves=LEAVES)
 async def lets_leaves_be_ahead(dut, leaves):
     """``LEAF_DEPTH`` requests of a leaf are taken, and no more, before the last leaf asks."""
     sources, memory, answers = await begin(dut, leaves, [1.0] * leaves, 1.0)
@@ -122,9 +122,9 @@ async def lets_leaves_be_ahead(dut, leaves):
         taken = dut[f"{request}__payload"].value.to_unsigned()
         if leaf >= beside:
             assert not dut[f"{request}__ready"].value
-            assert taken == ReadCombiner.LEAF_DEPTH
+            assert taken == ReadNode.LEAF_DEPTH
         else:
-            assert taken >= ReadCombiner.LEAF_DEPTH
+            assert taken >= ReadNode.LEAF_DEPTH
     assert not memory.addresses
     await last.put_all(range(6))
     while len(answers) < 6:
@@ -135,7 +135,7 @@ async def lets_leaves_be_ahead(dut, leaves):
 @cocotb.test()
 @cocotb.parametrize(leaves=LEAVES)
 async def has_the_documented_latency_and_rate(dut, leaves):
-    """``latency`` on top of the buffer's, one read per cycle."""
+    """``LATENCY`` a level on top of the buffer's, one read per cycle."""
     sources, _, answers = await begin(dut, leaves, [1.0] * leaves, 1.0)
     for _ in range(3):
         await dut.clk.rising_edge
@@ -144,5 +144,5 @@ async def has_the_documented_latency_and_rate(dut, leaves):
     # Offered after the edge of cycle 2, taken at that of cycle 3.
     while len(answers) < 40:
         await dut.clk.rising_edge
-    first = 3 + READ_LATENCY + ReadCombiner.latency(leaves)
+    first = 3 + READ_LATENCY + ReadNode.LATENCY * tree_levels(leaves)
     assert [cycle for cycle, _ in answers] == list(range(first, first + 40))

@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""Gather: answers of all leaves in the order of the requests."""
+"""Trees of GatherNode: answers of all leaves in the order of the requests."""
 
 import random
 
@@ -7,11 +7,14 @@ import cocotb
 import pytest
 
 from acceltran.arch.fixed_point import FixedPoint
-from acceltran.distribution.gather import Gather
+from acceltran.distribution.gather_node import GatherNode
+from acceltran.distribution.leaf_reads import LeafReads
+from acceltran.distribution.tree import tree_levels
 from acceltran.memory.ports import ADDRESS_WIDTH
 from testbench.harness.read_ports import ReadMemory
 from testbench.harness.simulate import simulate, start
 from testbench.harness.streams import StreamSource
+from testbench.harness.trees import GatherTree
 from testbench.harness.variants import Variants
 
 FORMAT = FixedPoint(int_bits=4, frac_bits=4)
@@ -21,10 +24,12 @@ LEAVES = [1, 2, 5, 16]
 READ_LATENCY = 3
 
 
-def test_gather(request):
+def test_gather_node(request):
     simulate(
         Variants({
-            f"of{leaves}": Gather(fmt=FORMAT, tile=TILE, leaves=leaves, address_bits=ADDRESS_BITS)
+            f"of{leaves}": GatherTree(
+                fmt=FORMAT, tile=TILE, leaves=leaves, address_bits=ADDRESS_BITS
+            )
             for leaves in LEAVES
         }),
         bench=__name__,
@@ -42,7 +47,12 @@ def test_gather(request):
 )
 def test_rejects(change, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
-        Gather(**{"fmt": FORMAT, "tile": TILE, "leaves": 2, "address_bits": 22, **change})
+        LeafReads(**{"fmt": FORMAT, "tile": TILE, "leaves": 2, "address_bits": 22, **change})
+
+
+def test_node_rejects():
+    with pytest.raises(ValueError, match=r"^Vector size must be at least 1, not 0$"):
+        GatherNode(fmt=FORMAT, tile=0, address_bits=22, branches=2)
 
 
 # What follows runs inside the simulator.
@@ -114,7 +124,7 @@ async def answers_in_order(dut, leaves, paces):
 @cocotb.test()
 @cocotb.parametrize(leaves=LEAVES)
 async def has_the_documented_latency_and_rate(dut, leaves):
-    """``latency`` on top of the buffer's, one read per cycle, from the first and last leaf."""
+    """``LATENCY`` a level more, one read per cycle, from the first and the last leaf."""
     source, answers = await begin(dut, leaves, 1.0, [1.0] * leaves)
     for _ in range(3):
         await dut.clk.rising_edge
@@ -123,7 +133,7 @@ async def has_the_documented_latency_and_rate(dut, leaves):
         await source.put_all(leaf << ADDRESS_BITS | vector for vector in range(16))
         while len(answers) < 16:
             await dut.clk.rising_edge
-        first = cycle + READ_LATENCY + Gather.latency(leaves)
+        first = cycle + READ_LATENCY + GatherNode.LATENCY * tree_levels(leaves)
         assert [cycle for cycle, _ in answers] == list(range(first, first + 16))
         cycle = first + 17
         answers.clear()
@@ -133,7 +143,7 @@ async def has_the_documented_latency_and_rate(dut, leaves):
 @cocotb.parametrize(leaves=LEAVES[:2])
 async def lets_few_answers_be_due(dut, leaves):
     """``MOST_DUE`` requests of a slow memory are taken, and no more, before the first answer."""
-    latency = Gather.MOST_DUE + 20
+    latency = LeafReads.MOST_DUE + 20
     source, answers = await begin(dut, leaves, 1.0, [1.0] * leaves, latency=latency)
     for _ in range(3):
         await dut.clk.rising_edge
@@ -143,7 +153,7 @@ async def lets_few_answers_be_due(dut, leaves):
     assert not answers
     request = f"of{leaves}__port__request"
     assert not dut[f"{request}__ready"].value
-    assert dut[f"{request}__payload"].value == Gather.MOST_DUE
+    assert dut[f"{request}__payload"].value == LeafReads.MOST_DUE
     await driver
     while len(answers) < 100:
         await dut.clk.rising_edge

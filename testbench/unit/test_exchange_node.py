@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""Exchange: what a cluster sends reaches its group, all at once, and nobody else."""
+"""Trees of ExchangeNode: what a cluster sends reaches its group, all at once, and nobody else."""
 
 import random
 
@@ -7,27 +7,28 @@ import cocotb
 import pytest
 
 from acceltran.arch.fixed_point import FixedPoint
-from acceltran.distribution.exchange import Exchange
+from acceltran.distribution.exchange_gate import ExchangeGate
 from acceltran.distribution.exchange_node import BusWrite, ExchangeNode
 from acceltran.distribution.tree import tree_levels
 from acceltran.memory.ports import BufferWrite
 from testbench.harness.simulate import simulate, start
 from testbench.harness.streams import StreamSource
+from testbench.harness.trees import ExchangeTree
 from testbench.harness.variants import Variants
 
 FORMAT = FixedPoint(int_bits=4, frac_bits=4)
 TILE = 2
 WRITE_BITS = BufferWrite(FORMAT, TILE).size
-CLUSTERS = [1, 2, 5, 24]
+CLUSTERS = [2, 5, 24]
 CASES = [
     (clusters, span) for clusters in CLUSTERS for span in range((clusters - 1).bit_length() + 1)
 ]
 
 
-def test_exchange(request):
+def test_exchange_node(request):
     simulate(
         Variants({
-            f"of{clusters}": Exchange(fmt=FORMAT, tile=TILE, clusters=clusters)
+            f"of{clusters}": ExchangeTree(fmt=FORMAT, tile=TILE, clusters=clusters)
             for clusters in CLUSTERS
         }),
         bench=__name__,
@@ -40,12 +41,14 @@ def test_exchange(request):
     ("change", "message"),
     [
         ({"tile": 0}, "Vector size must be at least 1, not 0"),
-        ({"clusters": 0}, "Number of clusters must be at least 1, not 0"),
+        ({"clusters": 1}, "Number of clusters must be at least 2, not 1"),
+        ({"branches": 0}, "Number of branches must be from 1 to 4, not 0"),
+        ({"branches": 5}, "Number of branches must be from 1 to 4, not 5"),
     ],
 )
-def test_rejects(change, message):
+def test_gate_rejects(change, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
-        Exchange(**{"fmt": FORMAT, "tile": TILE, "clusters": 2, **change})
+        ExchangeGate(**{"fmt": FORMAT, "tile": TILE, "clusters": 2, "branches": 2, **change})
 
 
 @pytest.mark.parametrize(
@@ -66,15 +69,15 @@ def test_equal_ports():
 
 
 def test_latency():
-    assert [Exchange.latency(clusters) for clusters in (1, 2, 4, 5, 16, 64)] == [0, 1, 1, 3, 3, 5]
+    assert [ExchangeNode.latency(levels) for levels in range(4)] == [0, 1, 3, 5]
 
 
 # What follows runs inside the simulator.
 
 
-def delay(clusters, span):
+def delay(span):
     """Cycles from sending to receiving in groups of ``2 ** span``."""
-    return 2 * max(1, tree_levels(1 << span)) - 1 if clusters > 1 else 0
+    return ExchangeNode.latency(max(1, tree_levels(1 << span)))
 
 
 class Monitor:
@@ -99,7 +102,7 @@ class Monitor:
         dut = self.dut
         for sender, send in enumerate(self.sends):
             if dut[f"{send}__valid"].value and dut[f"{send}__ready"].value:
-                due = self.cycle + delay(self.clusters, self.span)
+                due = self.cycle + delay(self.span)
                 self.sent[sender] += 1
                 for receiver in range(self.clusters):
                     if receiver >> self.span == sender >> self.span:
@@ -113,15 +116,14 @@ class Monitor:
 
 
 async def begin(dut, clusters, span):
-    if clusters > 1:
-        dut[f"of{clusters}__span"].value = span
+    dut[f"of{clusters}__span"].value = span
     monitor = Monitor(dut, clusters)
     monitor.span = span
     for send in monitor.sends:
         dut[f"{send}__valid"].value = 0
     await start(dut)
     cocotb.start_soon(monitor.run())
-    for _ in range(Exchange.settling(clusters)):
+    for _ in range(tree_levels(clusters)):
         await dut.clk.rising_edge
     return monitor
 
@@ -142,7 +144,7 @@ async def reaches_the_group(dut, case, pace):
     clusters, span = case
     monitor = await begin(dut, clusters, span)
     await send_at_random(dut, clusters, pace, 4)
-    for _ in range(Exchange.latency(clusters) + 1):
+    for _ in range(ExchangeNode.latency(tree_levels(clusters)) + 1):
         await dut.clk.rising_edge
     assert not monitor.expected
     assert monitor.sent == [4] * clusters
@@ -166,7 +168,7 @@ async def gives_turns(dut, case):
 
 
 @cocotb.test()
-@cocotb.parametrize(clusters=CLUSTERS[1:])
+@cocotb.parametrize(clusters=CLUSTERS)
 async def changes_groups(dut, clusters):
     """The span may change as soon as nothing is under way."""
     monitor = await begin(dut, clusters, 0)
@@ -174,11 +176,11 @@ async def changes_groups(dut, clusters):
     for span in [*spans, *random.sample(spans, len(spans))]:
         dut[f"of{clusters}__span"].value = span
         monitor.span = span
-        for _ in range(Exchange.settling(clusters)):
+        for _ in range(tree_levels(clusters)):
             await dut.clk.rising_edge
         assert not monitor.expected
         await send_at_random(dut, clusters, 1.0, 2)
-        for _ in range(delay(clusters, span)):
+        for _ in range(delay(span)):
             await dut.clk.rising_edge
     await dut.clk.rising_edge
     assert not monitor.expected

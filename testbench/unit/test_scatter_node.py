@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""Scatter: every write to its leaf, and how many are under way."""
+"""Trees of ScatterNode: every write to its leaf, and whether any are under way."""
 
 import random
 
@@ -7,14 +7,15 @@ import cocotb
 import pytest
 
 from acceltran.arch.fixed_point import FixedPoint
+from acceltran.distribution.leaf_writes import LeafWrites
 from acceltran.distribution.route_node import RouteNode
-from acceltran.distribution.router import Router
-from acceltran.distribution.scatter import Scatter
+from acceltran.distribution.scatter_node import ScatterNode
 from acceltran.distribution.tree import tree_levels
 from acceltran.memory.ports import ADDRESS_WIDTH, BufferWrite
 from testbench.harness.fields import pack_fields, unpack_fields
 from testbench.harness.simulate import simulate, start
 from testbench.harness.streams import StreamSink, StreamSource
+from testbench.harness.trees import ScatterTree
 from testbench.harness.variants import Variants
 
 FORMAT = FixedPoint(int_bits=4, frac_bits=4)
@@ -24,10 +25,12 @@ ADDRESS_BITS = 19
 LEAVES = [1, 2, 5, 16]
 
 
-def test_scatter(request):
+def test_scatter_node(request):
     simulate(
         Variants({
-            f"of{leaves}": Scatter(fmt=FORMAT, tile=TILE, leaves=leaves, address_bits=ADDRESS_BITS)
+            f"of{leaves}": ScatterTree(
+                fmt=FORMAT, tile=TILE, leaves=leaves, address_bits=ADDRESS_BITS
+            )
             for leaves in LEAVES
         }),
         bench=__name__,
@@ -48,16 +51,26 @@ def test_scatter(request):
 )
 def test_rejects(change, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
-        Scatter(**{"fmt": FORMAT, "tile": TILE, "leaves": 2, "address_bits": 22, **change})
+        LeafWrites(**{"fmt": FORMAT, "tile": TILE, "leaves": 2, "address_bits": 22, **change})
 
 
-def test_router_rejects():
-    with pytest.raises(ValueError, match=r"^Number of leaves must be at least 1, not 0$"):
-        Router(shape=8, leaves=0)
-    with pytest.raises(ValueError, match=r"^Number of levels must be at least 1, not 0$"):
-        RouteNode(shape=8, levels=0, branches=2)
-    with pytest.raises(ValueError, match=r"^Number of branches must be from 1 to 4, not 5$"):
-        RouteNode(shape=8, levels=1, branches=5)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"address_bits": 0}, "Address bits of a branch must be from 1 to 24, not 0"),
+        ({"address_bits": 25}, "Address bits of a branch must be from 1 to 24, not 25"),
+        ({"branches": 0}, "Number of branches must be from 1 to 4, not 0"),
+        ({"branches": 5}, "Number of branches must be from 1 to 4, not 5"),
+    ],
+)
+def test_route_rejects(change, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        RouteNode(**{"shape": 24, "address_bits": 22, "branches": 2, **change})
+
+
+def test_node_rejects():
+    with pytest.raises(ValueError, match=r"^Vector size must be at least 1, not 0$"):
+        ScatterNode(fmt=FORMAT, tile=0, address_bits=22, branches=2)
 
 
 # What follows runs inside the simulator.
@@ -144,7 +157,7 @@ async def brings_writes_to_their_leaves(dut, leaves, paces):
 @cocotb.test()
 @cocotb.parametrize(leaves=LEAVES)
 async def has_the_documented_latency_and_rate(dut, leaves):
-    """The first write shows ``latency`` cycles after it was taken, then one per cycle."""
+    """The first write shows ``LATENCY`` cycles a level after it was taken, then one per cycle."""
     name = f"of{leaves}"
     for leaf in range(leaves):
         dut[f"{name}__o__{leaf}__ready"].value = 1
@@ -156,7 +169,7 @@ async def has_the_documented_latency_and_rate(dut, leaves):
         dut[f"{name}__i__payload"].value = write
         await dut.clk.rising_edge
         assert dut[f"{name}__i__ready"].value
-        shown = cycle - Scatter.latency(leaves)
+        shown = cycle - ScatterNode.LATENCY * tree_levels(leaves)
         for leaf in range(leaves):
             here = shown >= 0 and delivered(writes[shown])[0] == leaf
             assert bool(dut[f"{name}__o__{leaf}__valid"].value) == here
