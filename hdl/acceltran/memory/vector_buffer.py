@@ -4,7 +4,7 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
@@ -15,6 +15,7 @@ from acceltran.memory.buffer_bank import BufferBank
 from acceltran.memory.ports import ADDRESS_WIDTH, BufferWrite, MaskReadPort, ReadPort
 from acceltran.memory.round_robin import RoundRobin
 from acceltran.numeric.one_hot_mux import OneHotMux
+from acceltran.numeric.vector import Vector
 
 __all__ = ["VectorBuffer"]
 
@@ -150,22 +151,16 @@ class VectorBuffer(SharedComponent):
             """Grants per bank, and which of the requesters' addresses exist."""
             inside = Signal(len(requests), name=f"{kind}_inside")
             grants = []
-            places = [
-                Signal(max(1, bank_bits), name=f"{kind}{n}_bank") for n in range(len(requests))
-            ]
+            choices = [Signal(self.banks, name=f"{kind}{n}_bank") for n in range(len(requests))]
             m.d.comb += [
-                place.eq(bank_of(address)) for place, address in zip(places, addresses, strict=True)
+                choice.eq(Mux(request.valid, Const(1) << bank_of(address), 0))
+                for choice, request, address in zip(choices, requests, addresses, strict=True)
             ]
             for bank in range(self.banks):
                 arbiter = RoundRobin(count=len(requests) - urgent)
                 m.submodules[f"{kind}_arbiter{bank}"] = arbiter
                 wanted = Signal(len(requests), name=f"{kind}_wanted{bank}")
-                m.d.comb += wanted.eq(
-                    Cat(
-                        request.valid & (place == bank)
-                        for request, place in zip(requests, places, strict=True)
-                    )
-                )
+                m.d.comb += wanted.eq(Cat(choice[bank] for choice in choices))
                 first = wanted[:urgent]
                 m.d.comb += arbiter.requests.eq(Mux(first.any(), 0, wanted[urgent:]))
                 grants.append(Cat(first, arbiter.grant))
@@ -180,15 +175,16 @@ class VectorBuffer(SharedComponent):
             outside.append(strobe)
             return grants, inside
 
-        def select(grant, payloads: list, name: str) -> Signal:
-            m.submodules[name] = mux = OneHotMux(width=len(payloads[0]), count=len(payloads))
-            m.d.comb += [mux.select.eq(grant), mux.values.eq(Cat(payloads))]
+        def select(grant, payloads: Value, name: str) -> Signal:
+            count = len(grant)
+            m.submodules[name] = mux = OneHotMux(width=len(payloads) // count, count=count)
+            m.d.comb += [mux.select.eq(grant), mux.values.eq(payloads)]
             return mux.o
 
         def read(kind: str, ports: list, enables: list, rows: list, outputs: list) -> list:
             """Wire up the read ports of one kind; returns what each is answered."""
             addresses = [port.request.payload for port in ports]
-            inner_addresses = [address[bank_bits:] for address in addresses]
+            inner_addresses = Cat(address[bank_bits:] for address in addresses)
             grants, inside = arbitrate(kind, [port.request for port in ports], addresses)
             source = [
                 [Signal(len(ports), name=f"{kind}{bank}_source{k}") for bank in range(self.banks)]
@@ -208,7 +204,7 @@ class VectorBuffer(SharedComponent):
                 taken = port.request.valid & port.request.ready
                 m.d.sync += Cat(busy, port.response.valid).eq(Cat(taken, busy))
                 select_bank = Cat(word[n] for word in source[-1])
-                answers.append(select(select_bank, outputs, f"{kind}{n}_answer"))
+                answers.append(select(select_bank, Cat(outputs), f"{kind}{n}_answer"))
             return answers
 
         # The commands of a bank are registered before they reach its memories.
@@ -227,10 +223,11 @@ class VectorBuffer(SharedComponent):
             [bank.values.as_value() for bank in banks],
         )
         for port, answer in zip(self.reads, answers, strict=True):
-            m.d.sync += port.response.vector.values.eq(answer)
-            for k in range(self.tile):
-                element = answer.word_select(k, self.fmt.width)
-                m.d.sync += port.response.vector.keep[k].eq(element.any())
+            elements = [answer.word_select(k, self.fmt.width) for k in range(self.tile)]
+            m.d.sync += [
+                port.response.vector.values.eq(answer),
+                port.response.vector.keep.eq(Cat(element.any() for element in elements)),
+            ]
         if self.mask_readers:
             answers = read(
                 "mask_read",
@@ -243,24 +240,22 @@ class VectorBuffer(SharedComponent):
                 m.d.sync += port.response.keep.eq(answer)
 
         addresses = [write.payload.address for write in self.writes]
-        inner_addresses = [address[bank_bits:] for address in addresses]
-        vectors = [write.payload.vector for write in self.writes]
-        values_to_write = [vector.values.as_value() for vector in vectors]
+        payloads = Cat(Value.cast(write.payload)[bank_bits:] for write in self.writes)
         grants, inside = arbitrate("write", self.writes, addresses, self.urgent)
         for number, (bank, grant) in enumerate(zip(banks, grants, strict=True)):
             enable, row = Signal(), Signal.like(bank.write_row)
-            values, keep = Signal.like(bank.write_values.as_value()), Signal(self.tile)
+            vector = Signal(Vector(self.fmt, self.tile))
+            chosen = select(grant, payloads, f"write{number}")
             m.d.sync += [
                 enable.eq((grant & inside).any()),
-                row.eq(select(grant, inner_addresses, f"write_row{number}")),
-                values.eq(select(grant, values_to_write, f"write_values{number}")),
-                keep.eq(select(grant, [vector.keep for vector in vectors], f"write_keep{number}")),
+                row.eq(chosen),
+                Value.cast(vector).eq(chosen[ADDRESS_WIDTH - bank_bits :]),
             ]
             m.d.comb += [
                 bank.write_enable.eq(enable),
                 bank.write_row.eq(row),
-                bank.write_values.eq(values),
-                bank.write_keep.eq(keep),
+                bank.write_values.eq(vector.values),
+                bank.write_keep.eq(vector.keep),
             ]
 
         m.d.comb += self.out_of_range.eq(Cat(outside))
