@@ -1,14 +1,16 @@
 """Cluster: PEs that share rows, with all that feeds them."""
 
 from functools import reduce
-from operator import add, or_
+from operator import add, and_, or_
 from typing import Any
 
 from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.utils import exact_log2
 
 from acceltran.arch.config import AcceleratorConfig
+from acceltran.compute.lane import HALVES
 from acceltran.compute.lane_kinds import scalars_per_beat
 from acceltran.control.kept_counter import Kept
 from acceltran.control.lane_accounts import LANE_CAUSES, LaneAccounts
@@ -27,6 +29,10 @@ from acceltran.pe import CONTEXTS, ProcessingElement
 from acceltran.sparsity.row_streamer import RowStreamer
 
 __all__ = ["Cluster"]
+
+ROWS_HELD, LEAST_HELD = 32, 3
+"""Rows that the streams of a cluster hold together, and each at least: many are fetched further
+ahead, few are shared more evenly."""
 
 
 class Cluster(SharedComponent):
@@ -163,10 +169,11 @@ class Cluster(SharedComponent):
             lanes=config.lanes,
             streams=streams,
             pes=pes,
-            loaders=pes * config.tile_ports,
+            most_held=max(LEAST_HELD, ROWS_HELD // streams),
             activation_depth=config.cluster_vectors,
         )
-        loaders = self._add_loaders(m, sequencer)
+        written = Signal(datapath.tile_rows // datapath.tile)  # blocks of all tile RAMs
+        loaders = self._add_loaders(m, sequencer, written)
         self._add_orders(m, loaders, sequencer)
         elements = [
             ProcessingElement(
@@ -182,7 +189,7 @@ class Cluster(SharedComponent):
             )
             for _ in range(pes)
         ]
-        scalars = self._add_streams(m, sequencer, elements, rows)
+        scalars = self._add_streams(m, sequencer, elements, written, rows)
 
         m.d.comb += [
             sequencer.reading.eq(reduce(or_, (pe.reading for pe in elements))),
@@ -227,7 +234,9 @@ class Cluster(SharedComponent):
         self._add_accounts(m, sequencer, scalars)
         return m
 
-    def _add_loaders(self, m: Module, sequencer: ProductSequencer) -> list[TileLoader]:
+    def _add_loaders(
+        self, m: Module, sequencer: ProductSequencer, written: Signal
+    ) -> list[TileLoader]:
         config, array, datapath = self.config, self.config.array, self.config.datapath
         pes = array.pes_per_cluster
         loaders = [
@@ -253,8 +262,10 @@ class Cluster(SharedComponent):
                 loader.index.eq(number % pes),
                 loader.port.eq(number // pes),
                 loader.release.eq(sequencer.release),
-                sequencer.loaded[number].eq(loader.loaded),
             ]
+        m.d.sync += written.eq(reduce(and_, (loader.written for loader in loaders)))
+        half = len(written) // HALVES
+        m.d.comb += sequencer.loaded.eq(Cat(written[:half].all(), written[half:].all()))
         for pe in range(pes):
             self._settle(m, pe, loaders[pe::pes])
         readers = [sequencer, *loaders]
@@ -291,10 +302,12 @@ class Cluster(SharedComponent):
         m: Module,
         sequencer: ProductSequencer,
         elements: list[ProcessingElement],
+        written: Signal,
         rows: dict[str, Any],
     ) -> "_Streams":
         """Jobs to the streamers, their scalars to all PEs, finished rows to the drains."""
         streams, window = self.config.streams, self.config.datapath.weight_window
+        tile_bits = exact_log2(self.config.datapath.tile)
         job: Any = sequencer.jobs.payload
         seen = _Streams(streams)
         accepted, skipped = Signal(streams), Signal(streams)
@@ -321,11 +334,14 @@ class Cluster(SharedComponent):
             ]
             ready, scalar = Signal(name=f"ready{number}"), scalars.o.payload
             here = (scalar.context == sequencer.context) | sequencer.alike
+            there = Signal(name=f"there{number}")  # the scalar's rows of the tiles
             m.d.comb += [
-                ready.eq(Cat(pe.scalars[number].ready for pe in elements).all() & here),
+                there.eq(written.bit_select(scalar.row[tile_bits:], 1)),
+                ready.eq(Cat(pe.scalars[number].ready for pe in elements).all() & here & there),
                 scalars.o.ready.eq(ready),
                 seen.valid[number].eq(scalars.o.valid & here),
                 seen.early[number].eq(scalars.o.valid & ~here),
+                seen.loading[number].eq(scalars.o.valid & here & ~there),
                 seen.taken[number].eq(scalars.o.valid & ready),
                 seen.effectual[number].eq(Value.cast(scalar.effectual).any()),
                 seen.streaming[number].eq(streamer.busy | (scalars.level != 0)),
@@ -364,7 +380,7 @@ class Cluster(SharedComponent):
             accounts.issued.eq(self.issued),
             accounts.dealt.eq(sequencer.dealt),
             accounts.working.eq(sequencer.working),
-            accounts.waits_for_tile.eq(sequencer.waits_for_tile),
+            accounts.waits_for_half.eq(sequencer.waits_for_half),
             accounts.waits_for_results.eq(sequencer.waits_for_results),
             accounts.waits_for_semaphore.eq(self.waits_for_semaphore | sequencer.waits_for_rows),
             *(getattr(accounts, name).eq(value) for name, value in vars(scalars).items()),
@@ -379,7 +395,7 @@ class Cluster(SharedComponent):
     ) -> None:
         """Give each order to loaders and sequencer, each of which takes it in its own time."""
         order: Any = self.orders.payload
-        m.submodules.runs = runs = Queue(shape=ProductOrder(self.config.fmt), depth=2)
+        m.submodules.runs = runs = Queue(shape=ProductOrder(self.config.fmt), depth=4)
         connect(m, runs.o, sequencer.orders)
         queues = [runs]
         m.d.comb += runs.i.payload.eq(order)
@@ -400,6 +416,7 @@ class _Streams:
     def __init__(self, streams: int):
         self.valid = Signal(streams, name="streams_valid")
         self.early = Signal(streams, name="streams_early")
+        self.loading = Signal(streams, name="streams_loading")
         self.taken = Signal(streams, name="streams_taken")
         self.effectual = Signal(streams, name="streams_effectual")
         self.streaming = Signal(streams, name="streams_streaming")

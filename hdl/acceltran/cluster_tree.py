@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Clusters, and one level of all networks between them and the rest of the machine."""
 
 from functools import reduce

@@ -36,6 +36,9 @@ from acceltran.pe import CONTEXTS
 
 __all__ = ["NodeCore", "node_signature"]
 
+COMMANDS_AHEAD = 8
+"""Commands of a queue that may wait while those of the other one are dispatched."""
+
 
 def node_signature(config: AcceleratorConfig) -> wiring.Signature:
     """Members of the node of a machine."""
@@ -160,12 +163,14 @@ class NodeCore(SharedComponent):
             "product": CommandQueue(
                 body_width=ProductCommand().size,
                 threshold_width=fmt.width,
+                depth=COMMANDS_AHEAD,
                 in_flight=COMMANDS,
                 stage=0,
             ),
             "vector": CommandQueue(
                 body_width=VectorCommand().size,
                 threshold_width=fmt.width,
+                depth=COMMANDS_AHEAD,
                 in_flight=SoftmaxEngine.UNDER_WAY,
             ),
         }
@@ -188,8 +193,10 @@ class NodeCore(SharedComponent):
             depth=config.cluster_vectors,
             banks=config.activation_banks,
             spread=True,
-            readers=1 + len(cluster.tiles) + config.streams + len(vector.reads),
+            readers=len(cluster.tiles) + config.streams + len(vector.reads) + 1,
             mask_readers=config.streams,
+            # Tiles that few rows of a cluster share are wanted soon.
+            preferred=len(cluster.tiles) if array.clusters > 1 else 0,
             writers=len(self.receives) + 1 + pes + len(vector.writes),
             urgent=len(self.receives),
         )
@@ -241,9 +248,8 @@ class NodeCore(SharedComponent):
         connect(m, queues["vector"].o, vector.i)
 
         # Buffers.
-        reads = [*cluster.tiles, *cluster.values, *vector.reads]
-        connect(m, flipped(self.store), activations.reads[0])
-        for port, reader in zip(activations.reads[1:], reads, strict=True):
+        reads = [*cluster.tiles, *cluster.values, *vector.reads, flipped(self.store)]
+        for port, reader in zip(activations.reads, reads, strict=True):
             connect(m, port, reader)
         for port, reader in zip(activations.mask_reads, cluster.masks, strict=True):
             connect(m, port, reader)
@@ -334,12 +340,12 @@ class NodeCore(SharedComponent):
         # watched where they are asked for.
         streams = self.config.streams
         ports = iter(activations.out_of_range)
-        store, _, vector_reads, _, received, load, results, vector_writes = (
+        _, vector_reads, store, _, received, load, results, vector_writes = (
             Cat(islice(ports, count)).any()
             for count in (
-                1,
                 len(cluster.tiles) + streams,
                 self.config.softmax_ports + 2,
+                1,
                 streams,
                 len(self.receives),
                 1,

@@ -18,7 +18,7 @@ from acceltran.compute.lane_kinds import LANES, make_lane, scalars_per_beat
 from acceltran.library import SharedComponent
 from acceltran.memory.ports import ADDRESS_WIDTH, BufferWrite
 from acceltran.memory.ram import Ram
-from acceltran.memory.tile_ports import BiasWrite, VectorWrite
+from acceltran.memory.tile_ports import BIAS_TILES, BiasWrite, VectorWrite
 from acceltran.numeric.count_ones import count_ones
 from acceltran.numeric.reduction import reduced
 
@@ -98,8 +98,8 @@ class ProcessingElement(SharedComponent):
     reading : ``Out(2)``
         Bit h: a lane has accepted scalars whose rows, of half h of the tile RAM, are still to be
         read.
-    draining : ``Out(2)``
-        Bit h: finished rows of half h of the tile RAM wait for their bias.
+    draining : ``Out(BIAS_TILES)``
+        Bit n: finished rows of tile n, modulo ``BIAS_TILES``, wait for their bias.
     pending : ``Out(TICKETS)``
         Bit t: results of rows with ticket t are not all written.
     """
@@ -194,7 +194,7 @@ class ProcessingElement(SharedComponent):
             "issued": Out(range(lanes + 1)),
             "effectual_products": Out(range(lanes * tile + 1)),
             "reading": Out(HALVES),
-            "draining": Out(HALVES),
+            "draining": Out(BIAS_TILES),
             "pending": Out(TICKETS),
         })
 
@@ -293,21 +293,21 @@ class ProcessingElement(SharedComponent):
         port_bits = ceil_log2(self.ports)
         words = self.lanes // self.ports
 
-        def place(half: Value, word: Value) -> Value:
-            return Mux(half, words, 0) + word[port_bits:]
+        def place(tile: Value, word: Value) -> Value:
+            return tile * words + word[port_bits:]
 
         biases = []
         for port, write in enumerate(self.bias_write):
-            bias = Ram(width=self.tile * self.fmt.width, depth=HALVES * words)
+            bias = Ram(width=self.tile * self.fmt.width, depth=BIAS_TILES * words)
             m.submodules[f"bias{port}"] = bias
             m.d.sync += [
                 bias.write_enable.eq(write.valid),
-                bias.write_address.eq(place(write.half, write.word)),
+                bias.write_address.eq(place(write.tile, write.word)),
                 bias.write_data.eq(write.vector.values),
             ]
             m.d.comb += [
                 bias.read_enable.eq(drain.take),
-                bias.read_address.eq(place(drain.half, drain.word)),
+                bias.read_address.eq(place(drain.tile_number, drain.word)),
             ]
             biases.append(bias.read_data)
         port = Signal(port_bits)

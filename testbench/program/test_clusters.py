@@ -123,12 +123,11 @@ def test_edge():
     rng = np.random.default_rng(5)
     program = check(EDGE, load_model(BERT_TINY_SST2), job_of(rng, [128, 128, 100, 31], 128))
     products = [c for c in program.commands if c.opcode == Opcode.MATMUL]
-    assert {c["rows"] for c in products} == {8, 32}
-    # Only the chunks of the output product but for the last one are not cut.
+    # Parts have a row for each stream. Only chunks of the output product, but the last, are whole.
     assert all(c["keep_sums"] == (c["rows"] == 32) for c in products)
     assert sum(c["keep_sums"] for c in products) == 2 * 3
-    assert {c["streams"] for c in products if c["columns"] == 8} == {8}
-    assert {c["streams"] for c in products if c["columns"] == 4} == {16}
+    assert {(c["streams"], c["rows"]) for c in products if c["columns"] == 8} == {(8, 8), (8, 32)}
+    assert {(c["streams"], c["rows"]) for c in products if c["columns"] == 4} == {(16, 16)}
 
 
 @pytest.fixture(scope="module")

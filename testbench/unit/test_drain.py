@@ -13,6 +13,7 @@ from acceltran.arch.fixed_point import FixedPoint
 from acceltran.arch.sums import sum_width
 from acceltran.compute.drain import TICKETS, Drain, FinishedRow
 from acceltran.memory.ports import ADDRESS_WIDTH
+from acceltran.memory.tile_ports import BIAS_TILES
 from testbench.harness.fields import pack_fields
 from testbench.harness.simulate import parameters, simulate, start
 from testbench.harness.streams import StreamSink, StreamSource
@@ -81,8 +82,8 @@ class Bench:
         self.sink = StreamSink(dut, "o", pace=sink_pace)
         self.cycle = 0
         self.taken_at, self.taken_as = [], []
-        self.waiting = [0, 0]
-        """By half: vectors to be taken of rows that were given."""
+        self.waiting = [0] * BIAS_TILES
+        """By tile: vectors to be taken of rows that were given."""
         dut.context.value = dut.lane_enable.value = dut.stream_count.value = 0
         if self.banks > 1:
             dut.index.value = self.index
@@ -102,7 +103,7 @@ class Bench:
             rows=[
                 {
                     "address": base + row * most * self.banks,
-                    "half": int(rng.integers(2)),
+                    "tile": int(rng.integers(BIAS_TILES)),
                     "context": number % 2,
                     "ticket": int(rng.integers(TICKETS)),
                 }
@@ -152,7 +153,7 @@ class Bench:
     async def _give_stream(self, batch, stream):
         for row in range(stream, len(batch.rows), batch.streams):
             await self.row_sources[stream].put(pack_fields(FinishedRow(), batch.rows[row]))
-            self.waiting[batch.rows[row]["half"]] += len(batch.words)
+            self.waiting[batch.rows[row]["tile"]] += len(batch.words)
             while self.rng.random() >= self.pace:
                 await self.dut.clk.rising_edge
             for word, sums in batch.sums[row].items():
@@ -165,16 +166,16 @@ class Bench:
     async def _watch(self):
         """Note when and as what sums are taken; compare ``draining`` with what is to come."""
         dut = self.dut
-        waiting = [0, 0]
+        waiting = [0] * BIAS_TILES
         while True:
             await dut.clk.rising_edge
             self.cycle += 1
-            for half, left in enumerate(waiting):
-                assert not left or int(dut.draining.value) >> half & 1
+            for tile, left in enumerate(waiting):
+                assert not left or int(dut.draining.value) >> tile & 1
             if dut.take.value:
                 self.taken_at.append(self.cycle)
-                self.taken_as.append((int(dut.half.value), int(dut.word.value)))
-                self.waiting[int(dut.half.value)] -= 1
+                self.taken_as.append((int(dut.tile_number.value), int(dut.word.value)))
+                self.waiting[int(dut.tile_number.value)] -= 1
             waiting = list(self.waiting)
 
     async def _check(self, batch):
@@ -194,7 +195,7 @@ class Bench:
                 assert address == fields["address"] + word * self.banks + self.index
                 assert ticket == fields["ticket"]
                 assert raw % (1 << WIDTH) == batch.sums[row][word]
-                assert self.taken_as.pop(0) == (fields["half"], word)
+                assert self.taken_as.pop(0) == (fields["tile"], word)
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")

@@ -12,7 +12,7 @@ from testbench.harness.simulate import parameters, simulate, start
 
 NAMES = ("busy", *LANE_CAUSES)
 REASONS = (
-    ("waits_for_tile", "tile"),
+    ("waits_for_half", "tile"),
     ("waits_for_results", "sums"),
     ("working", "control"),
     ("waits_for_semaphore", "semaphores"),
@@ -61,11 +61,13 @@ def random_inputs(count, words):
     streams = parameters()["streams"]
     active = (1 << count) - 1
     valid = random.getrandbits(streams) & random.getrandbits(streams) & active
+    taken = valid & random.getrandbits(streams)
     return {
         "stream_count": count,
         "enabled": words * count,
         "valid": valid,
-        "taken": valid & random.getrandbits(streams),
+        "taken": taken,
+        "loading": valid & ~taken & random.getrandbits(streams),
         "effectual": random.getrandbits(streams),
         "early": random.getrandbits(streams) & random.getrandbits(streams) & ~valid,
         "streaming": random.getrandbits(streams) & random.getrandbits(streams),
@@ -81,7 +83,7 @@ def charge(given, stream, has_column):
 
     if bit("valid"):
         if not bit("taken"):
-            return "sums"
+            return "tile" if bit("loading") else "sums"
         if not bit("effectual"):
             return "operand"
         return "busy" if has_column else "columns"

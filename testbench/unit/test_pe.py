@@ -13,8 +13,9 @@ from acceltran.arch.commands import THRESHOLDS
 from acceltran.arch.fixed_point import FixedPoint
 from acceltran.compute.drain import TICKETS, FinishedRow
 from acceltran.compute.epilogue_parameters import EpilogueParameters
-from acceltran.compute.lane import scalar_layout
+from acceltran.compute.lane import HALVES, scalar_layout
 from acceltran.compute.lane_kinds import scalars_per_beat
+from acceltran.memory.tile_ports import BIAS_TILES
 from acceltran.pe import CONTEXTS, ProcessingElement
 from acceltran_sim.golden.epilogue import epilogue
 from acceltran_sim.golden.product import exact_sums
@@ -106,7 +107,7 @@ class Pass:
         )
         self.effectual_products = int(((flat_a != 0).astype(int) @ (flat_b != 0)).sum())
         self.issued = int(np.count_nonzero(self.a)) * len(words)
-        self.final_half = 0
+        self.final_tile = 0
         self.settled, self.loaded, self.fed = Event(), Event(), Event()
         """Settings are made; the final tile is loaded; all scalars are taken."""
         self.tickets = [int(ticket) for ticket in rng.integers(TICKETS, size=rows)]
@@ -212,7 +213,7 @@ class Bench:
         tiles = 0
         for work in passes:
             tiles += len(work.counts)
-            work.final_half = (tiles - 1) % 2
+            work.final_tile = (tiles - 1) % BIAS_TILES
         await start(dut)
         cocotb.start_soon(self._count())
         feeding = cocotb.start_soon(self._feed())
@@ -252,7 +253,7 @@ class Bench:
             await work.loaded.wait()
             for row in range(work.rows):
                 address = work.base + row * work.stride
-                fields = {"address": address, "half": work.final_half, "context": context}
+                fields = {"address": address, "tile": work.final_tile, "context": context}
                 fields["ticket"] = work.tickets[row]
                 source = self.row_sources[row % work.streams]
                 await source.put(pack_fields(FinishedRow(), fields))
@@ -262,17 +263,18 @@ class Bench:
         """Load the tiles of each chunk while the chunk before is streamed, then stream it."""
         dut = self.dut
         feeding: Any = None
-        half = 0
+        number_of_tile = 0
         for number, work in enumerate(self.passes):
             first = 0
             for chunk, count in enumerate(work.counts):
                 final = chunk == len(work.counts) - 1
-                # The tile before the last is read, and its biases are used.
+                # The tile before the last is read, and the biases of an earlier one are used.
                 await dut.clk.rising_edge
-                while dut.reading.value or int(dut.draining.value) >> half & 1:
+                half, biases = number_of_tile % HALVES, number_of_tile % BIAS_TILES
+                while dut.reading.value or int(dut.draining.value) >> biases & 1:
                     await dut.clk.rising_edge
                 part = work.b[first * TILE : (first + count) * TILE]
-                await self._load(work, half, part, work.bias if final else None)
+                await self._load(work, number_of_tile, part, work.bias if final else None)
                 if final:
                     work.loaded.set()
                 if feeding is not None:
@@ -283,20 +285,20 @@ class Bench:
                 dut.context.value = work.context
                 feeding = cocotb.start_soon(self._stream(work, chunk, first, count, half))
                 first += count
-                half ^= 1
+                number_of_tile += 1
         await feeding
 
-    async def _load(self, work, half, tile, bias):
+    async def _load(self, work, number, tile, bias):
         """Write the tile of every word to the lanes that work on it, and its bias, at all ports."""
         tasks = [
-            cocotb.start_soon(self._load_words(port, work, half, tile, bias))
+            cocotb.start_soon(self._load_words(port, work, number, tile, bias))
             for port in range(self.ports)
         ]
         for task in tasks:
             await task
         await self.dut.clk.rising_edge
 
-    async def _load_words(self, port, work, half, tile, bias):
+    async def _load_words(self, port, work, number, tile, bias):
         clk = self.dut.clk
         tile_write, bias_write = (
             {
@@ -306,7 +308,7 @@ class Bench:
             }
             for kind, names in (
                 ("tile_write", ("valid", "lanes", "row", "vector")),
-                ("bias_write", ("valid", "word", "half", "vector")),
+                ("bias_write", ("valid", "word", "tile", "vector")),
             )
         )
         for word in range(port, self.lanes // work.streams, self.ports):
@@ -316,14 +318,14 @@ class Bench:
                 tile_write["lanes"].value = sum(
                     1 << (word * work.streams + s) for s in range(work.streams)
                 )
-                tile_write["row"].value = half * HALF_ROWS + row
+                tile_write["row"].value = number % HALVES * HALF_ROWS + row
                 tile_write["vector"].value = (
                     pack(values, self.fmt.width) | keep << TILE * self.fmt.width
                 )
                 if bias is not None:
                     bias_write["valid"].value = row == 0
                     bias_write["word"].value = word
-                    bias_write["half"].value = half
+                    bias_write["tile"].value = number % BIAS_TILES
                     bias_write["vector"].value = pack(bias[word], self.fmt.width)
                 await clk.rising_edge
         tile_write["valid"].value = 0

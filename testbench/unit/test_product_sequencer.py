@@ -14,6 +14,7 @@ from acceltran.compute.epilogue_parameters import EpilogueParameters
 from acceltran.control.product_command import ProductCommand
 from acceltran.control.product_sequencer import ProductSequencer
 from acceltran.control.stream_job import StreamJob
+from acceltran.memory.tile_ports import BIAS_TILES
 from acceltran.memory.tile_walker import COMMANDS
 from acceltran.pe import CONTEXTS
 from acceltran.sparsity.row_scanner import RowJob
@@ -31,10 +32,10 @@ LANES = ("streams", "c_first", "columns", "threshold")
 
 
 @pytest.mark.parametrize(
-    ("lanes", "streams", "pes", "loaders"), [(4, 4, 1, 1), (6, 2, 4, 4), (3, 1, 2, 4)]
+    ("lanes", "streams", "pes", "most_held"), [(4, 4, 1, 4), (6, 2, 4, 8), (3, 1, 2, 3)]
 )
-def test_product_sequencer(lanes, streams, pes, loaders, request):
-    machine = {"lanes": lanes, "streams": streams, "pes": pes, "loaders": loaders}
+def test_product_sequencer(lanes, streams, pes, most_held, request):
+    machine = {"lanes": lanes, "streams": streams, "pes": pes, "most_held": most_held}
     simulate(
         ProductSequencer(fmt=FORMAT, **SHAPE, **machine, activation_depth=DEPTH),
         bench=__name__,
@@ -50,11 +51,11 @@ def test_product_sequencer(lanes, streams, pes, loaders, request):
         ({"streams": 3}, "Number of streams must be a power of two that divides 4 lanes, not 3"),
         ({"streams": 8}, "Number of streams must be a power of two that divides 4 lanes, not 8"),
         ({"pes": 3}, "Number of PEs must be a power of two, not 3"),
-        ({"loaders": 0}, "Number of loaders must be at least 1, not 0"),
+        ({"most_held": 0}, "Jobs that a stream holds must be at least 1, not 0"),
     ],
 )
 def test_rejects(wrong, message):
-    good = {"lanes": 4, "streams": 2, "pes": 2, "loaders": 2, "activation_depth": DEPTH}
+    good = {"lanes": 4, "streams": 2, "pes": 2, "most_held": 4, "activation_depth": DEPTH}
     with pytest.raises(ValueError, match=f"^{message}$"):
         ProductSequencer(fmt=FORMAT, **SHAPE, **{**good, **wrong})
 
@@ -84,7 +85,7 @@ class Row:
 
     @property
     def half(self):
-        return self.finished["half"]
+        return self.finished["tile"] % HALVES
 
     @property
     def context(self):
@@ -120,7 +121,7 @@ class Work:
 
 def plan(works):
     """Rows in the order in which they are dealt."""
-    half, context, ticket, reloads, before = 1, 1, TICKETS - 1, 0, None
+    context, ticket, reloads, before = 1, TICKETS - 1, 0, None
     for order, work in enumerate(works):
         c = work.command
         for number, (tile, enable) in enumerate(work.tiles):
@@ -129,8 +130,8 @@ def plan(works):
                 ticket = (ticket + 1) % TICKETS
             if setting != before:
                 context, before = 1 - context, setting
-            half ^= tile["reload"]
             reloads += tile["reload"]
+            half = (reloads - 1) % HALVES
             for row in range(tile["row_count"]):
                 job = {
                     "address": (tile["a_address"] + row * c["a_row_stride"]) % 2**24,
@@ -142,7 +143,8 @@ def plan(works):
                     "context": context,
                 }
                 address = (tile["c_address"] + row * c["c_row_stride"]) % 2**24
-                finished = {"address": address, "half": half, "context": context}
+                finished = {"address": address, "context": context}
+                finished["tile"] = (reloads - 1) % BIAS_TILES
                 finished["ticket"] = ticket
                 mine = row % work.streams
                 anywhere = tile["first"] and tile["final"]
@@ -163,13 +165,15 @@ class Neighbours:
         self.rooms = range(self.streams) if rooms is None else rooms
         self.planned = list(plan(works))
         self.loads = sum(tile["reload"] for work in works for tile, _ in work.tiles)
-        self.loaded, self.released = [0] * parameters()["loaders"], 0
+        self.loaded = self.released = 0  # tiles
+        self.just_released = 0  # halves, a bit each
         self.orders = self.given = self.done = self.admitted = self.finishing = 0
         self.room = [False] * self.streams
         self.streamed = [deque() for _ in range(self.streams)]  # rows whose scalars are to come
         self.tails = []  # rows whose scalars are taken: cycles until all are read
         self.draining, self.pending = deque(), deque()  # final rows, in order
         self.alike = self.apart = 0
+        self.dealt_ahead = 0  # rows given before their tile was loaded
         self.begun_before = 0  # rows given before the last tiles of their sums were admitted
         self.merged = 0  # times that rows of several commands in a context were under way
         self.outside = None  # command of the row beyond the buffer that was given before
@@ -208,14 +212,17 @@ class Neighbours:
         self.admitted += int(dut.rows_taken.value)
         self.finishing += int(dut.final_taken.value)
         self.orders += int(dut.orders__valid.value and dut.orders__ready.value)
-        for loader in range(len(self.loaded)):
-            self.loaded[loader] += int(dut.loaded.value) >> loader & 1
+        self.just_released = 0
         if dut.release.value:
             half = self.released % HALVES
+            self.just_released = 1 << half
+            assert self.loaded > self.released, "half released before it is loaded"
             under_way = [row.half for rows in self.streamed for row in rows]
             assert half not in under_way, "half released while rows are to come"
             assert half not in [row.half for row, _ in self.tails], "half released while it is read"
-            assert half not in [row.half for row in self.draining], "half released, biases to come"
+            biases = (self.released + HALVES) % BIAS_TILES
+            waiting = [row.finished["tile"] for row in self.draining]
+            assert biases not in waiting, "half released, biases of an earlier tile to come"
             if self.given + offered < self.total:
                 following = self.planned[self.given : self.given + 1 + offered]
                 assert all(row.reloads > self.released + 1 for row in following)
@@ -252,7 +259,8 @@ class Neighbours:
         stream = got["stream"].bit_length() - 1
         assert got["stream"] == 1 << stream
         assert stream in row.streams and self.room[stream]
-        assert min(self.loaded) >= row.reloads > self.released, "tile used while it is not there"
+        assert self.released + HALVES >= row.reloads > self.released, "half not free"
+        self.dealt_ahead += self.loaded < row.reloads
         self.given += 1
         if row.job["address"] + row.job["count"] > DEPTH:
             self.outside = row.number
@@ -287,9 +295,9 @@ class Neighbours:
         # The walk through tiles without rows may last beyond the last row.
         if not (self.orders and self.works[self.orders - 1].tiles[-1][0]["row_count"] == 0):
             assert bool(dut.working.value) == (dealt < self._rows(self.orders))
-        if dut.waits_for_tile.value and dealt < self.total:
+        if dut.waits_for_half.value and dealt < self.total:
             row = self.planned[dealt]
-            assert row.starts and min(self.loaded) < row.reloads
+            assert row.starts and self.released + HALVES < row.reloads
         if dut.waits_for_results.value and dealt < self.total:
             assert self.planned[dealt].starts
 
@@ -311,7 +319,8 @@ class Neighbours:
         here, alike = int(dut.context.value), bool(dut.alike.value)
         last, half, context = 0, 0, 0
         for stream, rows in enumerate(self.streamed):
-            if rows and (rows[0].context == here or alike) and chance(self.pace / 4):
+            there = rows and rows[0].reloads <= self.loaded
+            if there and (rows[0].context == here or alike) and chance(self.pace / 4):
                 last |= 1 << stream
                 half |= rows[0].half << stream
                 context |= rows[0].context << stream
@@ -324,13 +333,11 @@ class Neighbours:
             self.draining.popleft()
         elif self.pending and self.pending[0] not in self.draining and chance():
             self.pending.popleft()
-        dut.draining.value = sum({1 << row.half for row in self.draining})
+        dut.draining.value = sum({1 << row.finished["tile"] for row in self.draining})
         dut.pending.value = sum({1 << row.finished["ticket"] for row in self.pending})
-        loaded = 0
-        for loader, count in enumerate(self.loaded):
-            free = count < min(self.released + HALVES, self.loads)
-            loaded |= (free and chance()) << loader
-        dut.loaded.value = loaded
+        self.loaded += self.loaded < min(self.released + HALVES, self.loads) and chance(0.1)
+        loaded = {tile % HALVES for tile in range(self.released, self.loaded)}
+        dut.loaded.value = sum(1 << half for half in loaded) | self.just_released
         dut.rows_ready.value = chance()
         # Less often: what comes before the last tiles of sums goes on meanwhile.
         dut.final_ready.value = chance(self.pace**2)
@@ -422,6 +429,7 @@ async def follows_the_tiles(dut, pace):
     await neighbours.run()
     await driver
     assert neighbours.apart and neighbours.merged and neighbours.begun_before
+    assert neighbours.dealt_ahead
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")
@@ -450,27 +458,27 @@ async def rows_go_where_there_is_room(dut, room):
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")
 async def rows_are_spread(dut):
-    """As many rows as there are streams go to one stream each, though each has room for more."""
+    """Streams get equally many rows, and no more than they may hold, though all have room."""
     streams = parameters()["streams"]
     shape = {"inner_vectors": 1, "streams": streams, "columns": 1, "c_first": 0, "batches": 1}
-    works = [random_work(**shape, rows=streams, valid_rows=streams, row_tile=streams)]
+    held = parameters()["most_held"]
+    rows = (held + 1) * streams
+    works = [random_work(**shape, rows=rows, valid_rows=rows, row_tile=rows)]
     for name in ("loaded", "taken_last", "taken_half", "taken_context", "reading"):
         dut[name].value = 0
     dut.draining.value = dut.pending.value = 0
     driver = await begin(dut, works, 1.0)
     dut.rows_ready.value = dut.final_ready.value = dut.jobs__ready.value = 1
     dut.room.value = (1 << streams) - 1
-    dut.loaded.value = (1 << parameters()["loaders"]) - 1
     layout = StreamJob(
         tile_rows=SHAPE["tile_rows"], partial_sums=SHAPE["partial_sums"], streams=streams
     )
     got = []
-    for _ in range(60 + 2 * streams):
+    for _ in range(60 + 2 * rows):
         await dut.clk.rising_edge
-        dut.loaded.value = 0
         if dut.jobs__valid.value:
             got.append(unpack_fields(layout, dut.jobs__payload.value.to_unsigned())["stream"])
-    assert sorted(got) == [1 << stream for stream in range(streams)]
+    assert sorted(got) == [1 << stream for stream in range(streams) for _ in range(held)]
     await driver
 
 

@@ -12,6 +12,7 @@ from acceltran.arch.fixed_point import FixedPoint
 from acceltran.control.loop_nest import LoopNest
 from acceltran.control.product_command import ProductCommand
 from acceltran.memory.tile_loader import TileLoader
+from acceltran.memory.tile_ports import BIAS_TILES
 from acceltran.memory.tile_walker import COMMANDS, TileWalker
 from acceltran.memory.vector_buffer import VectorBuffer
 from acceltran_sim.golden.loop_nest import tiles
@@ -121,11 +122,12 @@ def golden_shape():
 
 
 class Lanes:
-    """Tile and bias RAMs behind the write ports, compared whenever a half is full."""
+    """Tile and bias RAMs behind the write ports, compared when a block or a half is full."""
 
     def __init__(self, dut, commands, weights, activations):
         self.dut = dut
-        self.expected = itertools.chain.from_iterable(
+        self.width = FORMAT.width
+        expected = itertools.chain.from_iterable(
             loads(
                 command,
                 weights,
@@ -135,17 +137,25 @@ class Lanes:
             )
             for command in commands
         )
-        self.written = {}
+        # What each tile writes, in its half.
+        self.expected = (self.writes_of(number, *tile) for number, tile in enumerate(expected))
+        self.filling = next(self.expected, {})
         self.halves = itertools.cycle((0, 1))
+        self.written = {}
+        self.blocks = 0  # that were told to be written, a bit each
+        self.early_blocks = 0  # told before their half was full
+        self.oldest = 0  # half that is released next
         self.full = 0  # halves in use
         self.outside = []  # commands that read beyond a buffer, once for each time
         self.loaded = self.writes = self.load_strobes = self.reuse_strobes = 0
-        self.width = FORMAT.width
 
     def write(self, port, place):
         """Record a write: half, what it is, row of a lane or word."""
         key = (place[0], port, *place[1:])
         assert key not in self.written
+        if key[1] == "tile_write":
+            row = key[0] * (TILE_ROWS // 2) + key[3]
+            assert not self.blocks >> row // parameters()["tile"] & 1
         self.written[key] = self.port(f"{port}__vector")
         self.writes += 1
 
@@ -157,32 +167,61 @@ class Lanes:
         keep = sum(int(value != 0) << k for k, value in enumerate(values))
         return keep << (self.width * len(values)) | pack(values, self.width)
 
-    def compare(self):
-        half = next(self.halves)
-        rows, biases = next(self.expected)
-        expected = {}
+    def writes_of(self, number, rows, biases):
+        half = number % 2
+        writes = {}
         for lane, block in rows.items():
             for row, values in enumerate(block):
-                expected[half, "tile_write", lane, row] = self.vector(values)
+                writes[half, "tile_write", lane, row] = self.vector(values)
         for word, values in biases.items():
-            expected[half, "bias_write", word] = self.vector(values)
+            writes[half, "bias_write", number % BIAS_TILES, word] = self.vector(values)
+        return writes
+
+    def compare(self):
+        half = next(self.halves)
         observed = {key: self.written[key] for key in self.written if key[0] == half}
-        assert observed == expected
+        assert observed == self.filling
         for key in observed:
             del self.written[key]
+        self.filling = next(self.expected, {})
+
+    def compare_block(self, block):
+        """Its rows are those of the tile that is being loaded, which has all its biases."""
+        tile = parameters()["tile"]
+        half, first = divmod(block * tile, TILE_ROWS // 2)
+        assert self.filling
+        for key, word in self.filling.items():
+            if key[1] == "bias_write" or first <= key[3] < first + tile:
+                assert key[0] == half and self.written[key] == word
+        self.early_blocks += 1
+
+    def check_blocks(self):
+        """Those of full halves are written, those of free ones are not, others when they are."""
+        blocks = int(self.dut.written.value)
+        half_blocks = TILE_ROWS // 2 // parameters()["tile"]
+        halves = [(self.oldest + n) % 2 for n in range(self.full)]
+        for block in range(2 * half_blocks):
+            bit = blocks >> block & 1
+            if block // half_blocks in halves:
+                assert bit
+            elif bit and not self.blocks >> block & 1:
+                self.compare_block(block)
+        self.blocks = blocks
 
     async def run(self, release_pace):
         dut = self.dut
         dut.release.value = 0
         dut.settled.value = 1
-        releasing = False
+        releasing = loaded = False
         while True:
             await dut.clk.rising_edge
-            self.full -= releasing
-            if dut.loaded.value:
+            self.full += loaded - releasing
+            self.oldest ^= releasing
+            self.check_blocks()
+            loaded = bool(dut.loaded.value)
+            if loaded:
                 self.compare()
                 self.loaded += 1
-                self.full += 1
             if dut.tile_write__valid.value:
                 half, row = divmod(self.port("tile_write__row"), TILE_ROWS // 2)
                 lanes = self.port("tile_write__lanes")
@@ -190,10 +229,10 @@ class Lanes:
                     if lanes >> lane & 1:
                         self.write("tile_write", (half, lane, row))
             if dut.bias_write__valid.value:
-                half, word = self.port("bias_write__half"), self.port("bias_write__word")
-                self.write("bias_write", (half, word))
+                tile, word = self.port("bias_write__tile"), self.port("bias_write__word")
+                self.write("bias_write", (tile % 2, tile, word))
             under_way = {key[0] for key in self.written}
-            assert self.full + len(under_way) <= 2
+            assert self.full + loaded + len(under_way) <= 2
             if dut.out_of_range.value:
                 self.outside.append(int(dut.out_of_range_command.value))
             self.load_strobes += int(dut.tile_load.value)
@@ -292,6 +331,7 @@ async def loads_a_vector_per_cycle(dut, source):
     lanes, cycles = await load(dut, [command])
     latency = LoopNest.LATENCY + VectorBuffer.READ_LATENCY + parameters()["weight_latency"]
     assert cycles < lanes.writes + 6 * TileWalker.TILE_CYCLES + latency + tile + 15
+    assert lanes.early_blocks
 
 
 @cocotb.test()

@@ -25,15 +25,17 @@ LEGAL = {
     "readers": 3,
     "writers": 2,
     "mask_readers": 2,
+    "preferred": 0,
 }
 
 
 @pytest.mark.parametrize(
-    ("banks", "spread", "mask_readers", "urgent"),
-    [(1, False, 0, 1), (4, False, 2, 0), (4, True, 2, 1)],
+    ("banks", "spread", "mask_readers", "preferred", "urgent"),
+    [(1, False, 0, 0, 1), (4, False, 2, 2, 0), (4, True, 2, 0, 1)],
 )
-def test_vector_buffer(banks, spread, mask_readers, urgent, request):
-    change = {"banks": banks, "spread": spread, "mask_readers": mask_readers, "urgent": urgent}
+def test_vector_buffer(banks, spread, mask_readers, preferred, urgent, request):
+    change = {"banks": banks, "spread": spread, "mask_readers": mask_readers}
+    change |= {"preferred": preferred, "urgent": urgent}
     parameters = {**LEGAL, **change}
     simulate(
         VectorBuffer(**parameters),
@@ -56,6 +58,7 @@ def test_vector_buffer(banks, spread, mask_readers, urgent, request):
         ({"depth": 1 << 25}, "Buffer depth must be at most 16777216 vectors, not 33554432"),
         ({"readers": 0}, "Number of readers must be at least 1, not 0"),
         ({"writers": 0}, "Number of writers must be at least 1, not 0"),
+        ({"preferred": 4}, "Number of preferred readers must be at most 3 readers, not 4"),
         ({"urgent": 2}, "Number of urgent writers must be less than 2 writers, not 2"),
         ({"mask_readers": -1}, "Number of mask readers must not be negative, not -1"),
     ],
@@ -206,7 +209,7 @@ async def sees_a_write_in_the_next_cycle(dut):
 
 @cocotb.test()
 async def shares_a_bank_and_serves_banks_in_parallel(dut):
-    """Readers of one bank share it evenly; readers of different banks do not wait."""
+    """Readers of one bank, the preferred ones if any, share it; those of others do not wait."""
     sources, monitor = await begin(dut)
     banks, readers = parameters()["banks"], parameters()["readers"]
 
@@ -225,9 +228,10 @@ async def shares_a_bank_and_serves_banks_in_parallel(dut):
             await dut.clk.rising_edge
         for task in tasks:
             task.cancel()
-        share = 60 // (1 if spread and banks >= readers else readers)
+        rivals = range(1 if spread and banks >= readers else parameters()["preferred"] or readers)
         for n in range(readers):
             name = f"reads__{n}__request"
+            share = 60 // len(rivals) if len(rivals) == 1 or n in rivals else 0
             assert abs(monitor.taken[name] - before[name] - share) <= 1
         for n in range(readers):
             dut[f"reads__{n}__request__valid"].value = 0

@@ -10,17 +10,17 @@ from amaranth.utils import ceil_log2
 
 from acceltran.arch.fixed_point import FixedPoint
 from acceltran.arch.sums import sum_width
-from acceltran.compute.lane import HALVES
 from acceltran.library import SharedComponent
 from acceltran.memory.ports import ADDRESS_WIDTH
 from acceltran.memory.queue import Queue
 from acceltran.memory.round_robin import RoundRobin
+from acceltran.memory.tile_ports import BIAS_TILES
 from acceltran.numeric.count_ones import count_ones
 
 __all__ = ["TICKETS", "Drain", "DrainedSums", "FinishedRow"]
 
 
-TICKETS = 4
+TICKETS = 8
 """Groups of rows whose results may be under way, each awaited by itself."""
 
 
@@ -31,8 +31,8 @@ class FinishedRow(data.StructLayout):
     -------
     address : ``unsigned(ADDRESS_WIDTH)``
         Flat address of the vector of word 0 of PE 0.
-    half : ``unsigned(1)``
-        Half of the tile RAM with which the bias of the row goes.
+    tile : ``range(BIAS_TILES)``
+        Number of the tile, modulo ``BIAS_TILES``, with which the bias of the row goes.
     context : ``unsigned(1)``
         Which of two settings of the cluster the row belongs to.
     ticket : ``range(TICKETS)``
@@ -42,7 +42,7 @@ class FinishedRow(data.StructLayout):
     def __init__(self):
         super().__init__({
             "address": unsigned(ADDRESS_WIDTH),
-            "half": 1,
+            "tile": range(BIAS_TILES),
             "context": 1,
             "ticket": range(TICKETS),
         })
@@ -108,10 +108,10 @@ class Drain(SharedComponent):
     o : ``Out(stream.Signature(DrainedSums(fmt, tile=tile, inner=inner)))``
     take : ``Out(1)``
         Strobe: ``o`` takes new sums, which it offers in the next cycle.
-    half, word : ``Out(1)``, ``Out(range(lanes))``
+    tile_number, word : ``Out(range(BIAS_TILES))``, ``Out(range(lanes))``
         With ``take``: whose sums, for the bias.
-    draining : ``Out(2)``
-        Bit h: rows of half h wait for their last sums.
+    draining : ``Out(BIAS_TILES)``
+        Bit n: rows of tile n wait for their last sums.
     """
 
     index: Signal
@@ -122,7 +122,7 @@ class Drain(SharedComponent):
     sums: list[stream.Interface]
     o: stream.Interface
     take: Signal
-    half: Signal
+    tile_number: Signal
     word: Signal
     draining: Signal
 
@@ -165,9 +165,9 @@ class Drain(SharedComponent):
             "sums": In(stream.Signature(sums)).array(lanes),
             "o": Out(stream.Signature(DrainedSums(fmt, tile=tile, inner=inner))),
             "take": Out(1),
-            "half": Out(1),
+            "tile_number": Out(range(BIAS_TILES)),
             "word": Out(range(lanes)),
-            "draining": Out(HALVES),
+            "draining": Out(BIAS_TILES),
         })
 
     def elaborate(self, platform):
@@ -215,7 +215,7 @@ class Drain(SharedComponent):
             last.eq(self.word == last_word),
             choose.eq(~busy | (step & last)),
             turns.requests.eq(Mux(choose, waiting & finished & ~serving, 0)),
-            self.half.eq(row.half),
+            self.tile_number.eq(row.tile),
         ]
         for number, sums in enumerate(self.sums):
             m.d.comb += sums.ready.eq(self.take & (lane == number))
@@ -240,12 +240,12 @@ class Drain(SharedComponent):
             ]
 
         most = self.streams * (self.depth + 1)
-        counts = [Signal(range(most + 1), name=f"waiting_{h}") for h in range(HALVES)]
-        for half, count in enumerate(counts):
+        counts = [Signal(range(most + 1), name=f"waiting_{n}") for n in range(BIAS_TILES)]
+        for tile, count in enumerate(counts):
             entered = Cat(
-                rows.valid & rows.ready & (rows.payload.half == half) for rows in self.rows
+                rows.valid & rows.ready & (rows.payload.tile == tile) for rows in self.rows
             )
-            left = step & last & (row.half == half)
+            left = step & last & (row.tile == tile)
             m.d.sync += count.eq(count + count_ones(entered) - left)
-            m.d.comb += self.draining[half].eq(count != 0)
+            m.d.comb += self.draining[tile].eq(count != 0)
         return m

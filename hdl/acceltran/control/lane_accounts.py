@@ -44,13 +44,15 @@ class LaneAccounts(SharedComponent):
         Lanes that have a column.
     valid, taken : ``In(streams)``
         Bit s: stream s offers a scalar of the context of the lanes; they take it.
+    loading : ``In(streams)``
+        Bit s: the row of the tile that this scalar needs is not loaded.
     effectual : ``In(streams)``
         Bit s: that scalar has products.
     early : ``In(streams)``
         Bit s: stream s offers a scalar of the next context.
     streaming : ``In(streams)``
         Bit s: stream s has a row to fetch or to send.
-    dealt, working, waits_for_tile, waits_for_results : ``In(1)``
+    dealt, working, waits_for_half, waits_for_results : ``In(1)``
         As of ``ProductSequencer``.
     waits_for_semaphore : ``In(1)``
         The next product waits for a semaphore.
@@ -68,7 +70,7 @@ class LaneAccounts(SharedComponent):
     balance : ``Out``
         Lanes that wait for other streams to end the pass.
     tile : ``Out``
-        Lanes that wait for a tile.
+        Lanes that wait for a tile, or for a half of the tile RAM to be free.
     control : ``Out``
         Lanes that wait for the sequencer.
     semaphores : ``Out``
@@ -81,10 +83,11 @@ class LaneAccounts(SharedComponent):
     taken: Signal
     effectual: Signal
     early: Signal
+    loading: Signal
     streaming: Signal
     dealt: Signal
     working: Signal
-    waits_for_tile: Signal
+    waits_for_half: Signal
     waits_for_results: Signal
     waits_for_semaphore: Signal
     issued: Signal
@@ -116,12 +119,14 @@ class LaneAccounts(SharedComponent):
             "stream_count": In(range(streams + 1)),
             "enabled": In(total),
             "issued": In(total),
-            **dict.fromkeys(("valid", "taken", "effectual", "early", "streaming"), In(streams)),
+            **dict.fromkeys(
+                ("valid", "taken", "effectual", "early", "loading", "streaming"), In(streams)
+            ),
             **dict.fromkeys(
                 (
                     "dealt",
                     "working",
-                    "waits_for_tile",
+                    "waits_for_half",
                     "waits_for_results",
                     "waits_for_semaphore",
                 ),
@@ -148,7 +153,7 @@ class LaneAccounts(SharedComponent):
         without_rows = active & ~self.valid & ~self.early & ~self.streaming
         # Why there is no row: one of these.
         conditions = {
-            "tile": self.waits_for_tile,
+            "tile": self.waits_for_half,
             "sums": self.waits_for_results,
             "control": self.working,
             "semaphores": self.waits_for_semaphore,
@@ -163,7 +168,8 @@ class LaneAccounts(SharedComponent):
             "busy": works,
             "operand": active
             & ((self.taken & ~self.effectual) | (self.streaming & ~self.valid & ~self.early)),
-            "sums": active & self.valid & ~self.taken,
+            "sums": active & self.valid & ~self.taken & ~self.loading,
+            "tile": active & self.loading,
             "balance": active & self.early,
         }
         for name, reason in reasons.items():

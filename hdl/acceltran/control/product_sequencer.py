@@ -17,6 +17,7 @@ from acceltran.control.product_order import ProductOrder
 from acceltran.control.stream_job import StreamJob
 from acceltran.control.tickets import Tickets
 from acceltran.library import SharedComponent
+from acceltran.memory.tile_ports import BIAS_TILES
 from acceltran.memory.tile_walker import COMMANDS
 from acceltran.numeric.count_ones import count_ones
 from acceltran.pe import CONTEXTS
@@ -24,8 +25,6 @@ from acceltran.pe import CONTEXTS
 __all__ = ["ProductSequencer"]
 
 
-HELD_WIDTH = 8
-"""Bits of a count of jobs: more than a stream holds."""
 JOBS_WIDTH = 12
 """Bits of a count of jobs: more than all streams together hold."""
 
@@ -35,9 +34,9 @@ class ProductSequencer(SharedComponent):
 
     Each row of a tile becomes a job of one stream. Rows of a single chunk of the inner dimension go
     to the stream with room that has least to do; others to the streams in turn, where their sums
-    are. A tile that
-    reloads goes to the other half of the tile RAM, and waits until it is loaded. A half is released
-    when its last row of the tile has been read and its last bias is in use.
+    are. A tile that reloads goes to the other half of the tile RAM as soon as that is free: its
+    rows may be dealt before it is loaded. A half is released when it is loaded, its last row of the
+    tile has been read, and there is room for the biases of its next tile.
 
     What holds for a pass (streams, lanes that have a column) or a product (parameters) lies in one
     of two contexts. Rows of the next pass or product are dealt while those before are under way: in
@@ -64,8 +63,9 @@ class ProductSequencer(SharedComponent):
         Row streamers of the cluster; a power of two that divides ``lanes``.
     pes : int
         PEs of the cluster; a power of two.
-    loaders : int
-        Tile loaders of the cluster; at least 1.
+    most_held : int
+        Jobs that a stream holds at a time; at least 1. Few are shared more evenly among the
+        streams, many are fetched further ahead.
     activation_depth : int
         Vectors that the activation buffer holds.
 
@@ -80,10 +80,11 @@ class ProductSequencer(SharedComponent):
     done : ``Out(1)``
         Strobe: the oldest product that is not done has read all its rows and written all its
         results.
-    loaded : ``In(loaders)``
-        Strobes: the loader has filled its part of one more half of the tile RAMs.
+    loaded : ``In(2)``
+        Bit h: the tile in half h of all tile RAMs is complete; 0 from two cycles after its release
+        on.
     release : ``Out(1)``
-        Strobe: the half that has been full for longest is free again.
+        Strobe: the half that has been in use for longest is free again.
     jobs : ``Out(stream.Signature(StreamJob(...)))``
     room : ``In(streams)``
         Bit s: stream s can take a job. Once 1, it stays so until a job is given.
@@ -98,14 +99,14 @@ class ProductSequencer(SharedComponent):
     context, alike : ``Out(1)``
         Of the scalars that lanes may take; ``alike``: of the other context as well, because the
         lanes are shared and enabled in the same way.
-    reading, draining, pending : ``In(2)``, ``In(2)``, ``In(TICKETS)``
+    reading, draining, pending : ``In(2)``, ``In(BIAS_TILES)``, ``In(TICKETS)``
         Of all PEs; see ``ProcessingElement``.
     working : ``Out(1)``
         A product is held whose rows are not all dealt.
     waits_for_rows : ``Out(1)``
         Rows are not dealt because they are not ready.
-    waits_for_tile : ``Out(1)``
-        Rows are not dealt because their tile is not loaded.
+    waits_for_half : ``Out(1)``
+        Rows are not dealt because the half of their tile is not free.
     waits_for_results : ``Out(1)``
         Rows are not dealt because context or ticket are taken by results that are under way.
     dealt : ``Out(1)``
@@ -141,7 +142,7 @@ class ProductSequencer(SharedComponent):
     pending: Signal
     working: Signal
     waits_for_rows: Signal
-    waits_for_tile: Signal
+    waits_for_half: Signal
     waits_for_results: Signal
     dealt: Signal
     overflow: Signal
@@ -158,7 +159,7 @@ class ProductSequencer(SharedComponent):
         lanes: int,
         streams: int,
         pes: int,
-        loaders: int,
+        most_held: int,
         activation_depth: int,
     ):
         if lanes < 1:
@@ -170,8 +171,6 @@ class ProductSequencer(SharedComponent):
             )
         if pes < 1 or pes & (pes - 1):
             raise ValueError(f"Number of PEs must be a power of two, not {pes!r}")
-        if loaders < 1:
-            raise ValueError(f"Number of loaders must be at least 1, not {loaders!r}")
         self.fmt = fmt
         self.tile = tile
         self.tile_rows = tile_rows
@@ -179,7 +178,9 @@ class ProductSequencer(SharedComponent):
         self.lanes = lanes
         self.streams = streams
         self.pes = pes
-        self.loaders = loaders
+        if most_held < 1:
+            raise ValueError(f"Jobs that a stream holds must be at least 1, not {most_held!r}")
+        self.most_held = most_held
         self.activation_depth = activation_depth
         job = StreamJob(tile_rows=tile_rows, partial_sums=partial_sums, streams=streams)
         super().__init__({
@@ -189,7 +190,7 @@ class ProductSequencer(SharedComponent):
             "final_ready": In(1),
             "final_taken": Out(1),
             "done": Out(1),
-            "loaded": In(loaders),
+            "loaded": In(HALVES),
             "release": Out(1),
             "jobs": Out(stream.Signature(job)),
             "room": In(streams),
@@ -202,11 +203,11 @@ class ProductSequencer(SharedComponent):
             "context": Out(1),
             "alike": Out(1),
             "reading": In(HALVES),
-            "draining": In(HALVES),
+            "draining": In(BIAS_TILES),
             "pending": In(TICKETS),
             "working": Out(1),
             "waits_for_rows": Out(1),
-            "waits_for_tile": Out(1),
+            "waits_for_half": Out(1),
             "waits_for_results": Out(1),
             "dealt": Out(1),
             "overflow": Out(1),
@@ -252,9 +253,11 @@ class ProductSequencer(SharedComponent):
 
         fresh = Signal(init=1)  # no tile of this command has been at work
         admitted = Signal()  # rows of this command may end the inner dimension
-        half, context = Signal(init=1), Signal(init=1)  # of the tile at work
+        # Of the tile at work: its number, and its context.
+        tile, context = Signal(range(BIAS_TILES), init=BIAS_TILES - 1), Signal(init=1)
+        half = tile[0]
+        closing = Signal(HALVES)  # halves that no more rows will need
         turn = Signal(self.streams)  # one-hot: the stream that gets the next row of several chunks
-        full = [Signal(range(HALVES + 1), name=f"full{n}") for n in range(self.loaders)]
         other_context_busy, agreed, switch, finish = Signal(), Signal(), Signal(), Signal()
         m.submodules.tickets = tickets = Tickets()
         enabled_before = Signal(self.lanes * self.pes)
@@ -264,7 +267,10 @@ class ProductSequencer(SharedComponent):
         candidates, spare, preferred = (
             Signal(self.streams, name=name) for name in ("candidates", "spare", "preferred")
         )
-        held = [Signal(HELD_WIDTH, name=f"held{s}") for s in range(self.streams)]
+        # Jobs of a stream that the lanes take before a row dealt now, those of this context if the
+        # lanes finish the other one first.
+        most_held = self.most_held
+        held = [Signal(range(2 * most_held + 1), name=f"held{s}") for s in range(self.streams)]
         # Commands whose rows are all dealt, and whose job is on offer, modulo COMMANDS.
         all_dealt, job_command = Signal(range(COMMANDS)), Signal(range(COMMANDS))
         for bits in range(ceil_log2(self.streams) + 1):
@@ -275,18 +281,28 @@ class ProductSequencer(SharedComponent):
             agreed.eq((~fresh | alike_before) & (Cat(enable) == enabled_before)),
             # A job that is just being given is not yet seen in `room`.
             candidates.eq(
-                self.room & Mux(first & final, active, turn) & ~Mux(self.jobs.valid, job.stream, 0)
+                self.room
+                & Cat(jobs < most_held for jobs in held)
+                & Mux(first & final, active, turn)
+                & ~Mux(self.jobs.valid, job.stream, 0)
             ),
             preferred.eq(Mux(spare.any(), spare, candidates)),
             given.eq(Cat(preferred[s] & ~preferred[:s].any() for s in range(self.streams))),
         ]
-        # A stream that has nothing to do comes first, then one that has a single job.
-        for most in (1, 0):
+        # Streams that have least to do come first.
+        for most in reversed(range(most_held)):
             few = candidates & Cat(jobs <= most for jobs in held)
             with m.If(few.any()):
                 m.d.comb += spare.eq(few)
         for number, jobs in enumerate(held):
-            m.d.sync += jobs.eq(jobs + (deal & given[number]) - self.taken_last[number])
+            by_context = [
+                Signal(range(most_held + 1), name=f"held{number}_{c}") for c in range(CONTEXTS)
+            ]
+            for c, mine in enumerate(by_context):
+                ended = self.taken_last[number] & (self.taken_context[number] == c)
+                m.d.sync += mine.eq(mine + (deal & given[number] & (context == c)) - ended)
+            own, other = Mux(context, *reversed(by_context)), Mux(context, *by_context)
+            m.d.comb += jobs.eq(own + Mux(self.alike, other, 0))
         with m.If(self.jobs.ready):
             m.d.sync += self.jobs.valid.eq(0)
 
@@ -383,9 +399,9 @@ class ProductSequencer(SharedComponent):
                     m.d.sync += [context.eq(~context), fresh.eq(0)]
                     m.next = "LOAD"
             with m.State("LOAD"):
-                m.d.comb += switch.eq(reload & Cat(count != 0 for count in full).all())
+                m.d.comb += switch.eq(reload & ~closing.bit_select(~half, 1))
                 with m.If(switch):
-                    m.d.sync += half.eq(~half)
+                    m.d.sync += tile.eq(tile + 1)
                 with m.If(switch | ~reload):
                     m.next = "ROWS"
             with m.State("ROWS"):
@@ -407,7 +423,7 @@ class ProductSequencer(SharedComponent):
                         job.job.context.eq(context),
                         job_command.eq(all_dealt),
                         job.finished.address.eq(c_address),
-                        job.finished.half.eq(half),
+                        job.finished.tile.eq(tile),
                         job.finished.context.eq(context),
                         job.finished.ticket.eq(tickets.current),
                         a_address.eq(a_address + a_stride),
@@ -447,19 +463,22 @@ class ProductSequencer(SharedComponent):
 
         # A half is given back when no row of it will follow, in the order in which they came.
         in_use = Signal()  # `half` holds a tile of the command at work
-        closing, oldest = Signal(HALVES), Signal()
-        free = Signal(HALVES)
+        oldest, free = Signal.like(tile, init=0), Signal(HALVES)
         m.d.comb += [
-            free.eq(closing & ~half_jobs & ~self.draining & ~self.reading),
-            self.release.eq(free.bit_select(oldest, 1)),
+            free.eq(closing & self.loaded & ~half_jobs & ~self.reading),
+            # The next tile in this half has its biases where an earlier one had them.
+            self.release.eq(
+                free.bit_select(oldest[0], 1)
+                & ~self.draining.bit_select((oldest + HALVES)[: len(oldest)], 1)
+            ),
         ]
         for n in range(HALVES):
-            with m.If(self.release & (oldest == n)):
+            with m.If(self.release & (oldest[0] == n)):
                 m.d.sync += closing[n].eq(0)
             with m.If((switch & in_use | finish & ~keep) & (half == n)):
                 m.d.sync += closing[n].eq(1)
         with m.If(self.release):
-            m.d.sync += oldest.eq(~oldest)
+            m.d.sync += oldest.eq(oldest + 1)
         with m.If(switch):
             m.d.sync += in_use.eq(1)
         with m.If(finish):
@@ -474,8 +493,6 @@ class ProductSequencer(SharedComponent):
             self.out_of_range.eq(self.jobs.valid & self.jobs.ready & (end > self.activation_depth)),
             self.out_of_range_command.eq(job_command),
         ]
-        for loader, tiles in enumerate(full):
-            m.d.sync += tiles.eq(tiles + self.loaded[loader] - switch)
 
         # Lanes go on to the next context when all scalars of this one are taken.
         context_jobs = Cat(jobs != 0 for jobs in under_way["context"])
@@ -493,7 +510,7 @@ class ProductSequencer(SharedComponent):
                 ~fsm.ongoing("FETCH")
                 | (loops.tiles.valid | ~loops.command.ready) & ~self.waits_for_rows
             ),
-            self.waits_for_tile.eq(fsm.ongoing("LOAD") & ~switch & reload),
+            self.waits_for_half.eq(fsm.ongoing("LOAD") & ~switch & reload),
             self.waits_for_results.eq(fsm.ongoing("AGREE") & ~(agreed & (~fresh | tickets.free))),
             self.dealt.eq(context_jobs.any()),
         ]

@@ -7,6 +7,7 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from acceltran.arch.fixed_point import FixedPoint
+from acceltran.compute.lane import HALVES
 from acceltran.control.loop_nest import LoopNest
 from acceltran.control.product_command import ProductCommand
 from acceltran.library import SharedComponent
@@ -33,7 +34,7 @@ class TileLoader(SharedComponent):
     Walks the tiles of each command by itself. Of a tile that reloads, row k of lane l of PE
     ``index`` becomes ``B[b, inner_first * tile + k, d - c_first]`` with
     ``d = (word + l // streams) * banks + index``, in one half of the tile RAM; rows at and beyond
-    ``b_rows`` become zero. With a final tile, the bias of d goes to the same half, zero if the
+    ``b_rows`` become zero. With a final tile, the bias of d goes with the tile, zero if the
     command has none. Lanes whose d is not a column of C are left as they are, and so are those
     whose ``l // streams`` is not ``port`` modulo ``ports``: a PE has a loader for each port. Tiles
     that reload go to the halves in turn, beginning with half 0, each as soon as its half is free,
@@ -80,6 +81,11 @@ class TileLoader(SharedComponent):
         See ``TileWalker``.
     loaded : ``Out(1)``
         Strobe: one more half is full; the last write left in an earlier cycle.
+    written : ``Out(tile_rows // tile)``
+        Bit n: rows ``n * tile`` on of the tile RAM hold their rows of the tile, and biases are
+        written; the last write left in an earlier cycle. 0 from the cycle after ``release`` of the
+        half on. From the cycle after ``loaded`` on, all bits of the half are 1, also those beyond
+        the tile.
     tile_write : ``Out(VectorWrite(...))``
     bias_write : ``Out(BiasWrite(...))``
     weights, activations : ``In(ReadPort(fmt, tile))``
@@ -99,6 +105,7 @@ class TileLoader(SharedComponent):
     settled: Signal
     began: Signal
     loaded: Signal
+    written: Signal
     tile_write: Any
     bias_write: Any
     weights: Any
@@ -150,6 +157,7 @@ class TileLoader(SharedComponent):
             "settled": In(1),
             "began": Out(1),
             "loaded": Out(1),
+            "written": Out(tile_rows // tile),
             "tile_write": Out(VectorWrite(fmt, tile=tile, tile_rows=tile_rows, lanes=lanes)),
             "bias_write": Out(BiasWrite(fmt, tile=tile, lanes=lanes)),
             "weights": In(ReadPort(fmt, tile)),
@@ -291,7 +299,7 @@ class TileLoader(SharedComponent):
             self.loaded.eq((taken & item.end & ~leaving) | (ended & left)),
             self.bias_write.valid.eq(arrived & item.bias),
             self.bias_write.word.eq(item.word),
-            self.bias_write.half.eq(item.row[-1]),
+            self.bias_write.tile.eq(item.tile),
             self.bias_write.vector.eq(vector),
         ]
         with m.If(leaving):
@@ -307,4 +315,21 @@ class TileLoader(SharedComponent):
                 write.row.eq(item.row),
                 write.vector.eq(vector),
             ]
+        self._add_written(m, (leaving & transposed.last_column) | (direct & item.last_column))
         return m
+
+    def _add_written(self, m: Module, last_column: Value) -> None:
+        """Tell which blocks are there, once their rows of the last column are written."""
+        write = self.tile_write
+        tile_bits, blocks = (self.tile - 1).bit_length(), self.tile_rows // self.tile
+        complete, filling, oldest = Signal(), Signal(), Signal()
+        m.d.sync += complete.eq(last_column)
+        with m.If(write.valid & complete & write.row[:tile_bits].all()):
+            m.d.sync += self.written.bit_select(write.row[tile_bits:], 1).eq(1)
+        halves = [self.written[: blocks // HALVES], self.written[blocks // HALVES :]]
+        for half, bits in enumerate(halves):
+            with m.If(self.loaded & (filling == half)):
+                m.d.sync += bits.eq(~0)
+            with m.If(self.release & (oldest == half)):
+                m.d.sync += bits.eq(0)
+        m.d.sync += [filling.eq(filling ^ self.loaded), oldest.eq(oldest ^ self.release)]

@@ -6,7 +6,10 @@ from amaranth.lib.wiring import Out
 from acceltran.arch.fixed_point import FixedPoint
 from acceltran.numeric.vector import Vector
 
-__all__ = ["BiasWrite", "VectorWrite"]
+__all__ = ["BIAS_TILES", "BiasWrite", "VectorWrite"]
+
+BIAS_TILES = 4
+"""Tiles whose biases a PE holds: those in its tile RAM, and those whose results are under way."""
 
 
 class VectorWrite(wiring.Signature):
@@ -38,8 +41,8 @@ class BiasWrite(wiring.Signature):
     valid : ``Out(1)``
     word : ``Out(range(lanes))``
         Place of the column vector in the pass.
-    half : ``Out(1)``
-        Half of the tile RAM that the bias goes with.
+    tile : ``Out(range(BIAS_TILES))``
+        Number of the tile that the bias goes with, modulo ``BIAS_TILES``.
     vector : ``Out(Vector(fmt, tile))``
     """
 
@@ -47,6 +50,6 @@ class BiasWrite(wiring.Signature):
         super().__init__({
             "valid": Out(1),
             "word": Out(range(lanes)),
-            "half": Out(1),
+            "tile": Out(range(BIAS_TILES)),
             "vector": Out(Vector(fmt, tile)),
         })

@@ -1,5 +1,7 @@
 """What is to be read, and where to, for one tile after the other."""
 
+from typing import Any
+
 from amaranth import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
@@ -7,14 +9,29 @@ from amaranth.utils import ceil_log2
 
 from acceltran.arch.commands import ADDRESS, COUNT, OperandSource
 from acceltran.compute.lane import HALVES
+from acceltran.control.product_command import ProductCommand
 from acceltran.control.tile import Tile
 from acceltran.library import SharedComponent
+from acceltran.memory.tile_ports import BIAS_TILES
 from acceltran.memory.vector_buffer import VectorBuffer
 
 __all__ = ["COMMANDS", "TileItem", "TileWalker"]
 
-COMMANDS = 8
+COMMANDS = 16
 """Products under way at most; they are told apart by their number modulo this, a power of two."""
+
+
+TILE_FIELDS = ("word_count", "inner_first", "inner_count", "b_address", "final")
+COMMAND_FIELDS = (
+    "b_source",
+    "b_row_stride",
+    "b_rows",
+    "columns",
+    "streams",
+    "bias_enable",
+    "bias_base",
+)
+"""Of a tile and its command, what the walk needs."""
 
 
 class TileItem(data.StructLayout):
@@ -41,6 +58,10 @@ class TileItem(data.StructLayout):
     row : ``range(tile_rows)``
         Row of the tile RAM; its highest bit is the half. Where vectors are transposed, the row of
         the one that replaces this.
+    last_column : ``unsigned(1)``
+        No column vector of the tile follows at this port.
+    tile : ``range(BIAS_TILES)``
+        Tiles that were loaded before, modulo ``BIAS_TILES``.
     turn : ``unsigned(turn_bits)``
         0 or a power of two: of those that are transposed together, the first is this row of the
         block, and the last the one before it.
@@ -59,6 +80,8 @@ class TileItem(data.StructLayout):
             "word": range(lanes),
             "lanes": unsigned(lanes),
             "row": range(tile_rows),
+            "last_column": unsigned(1),
+            "tile": range(BIAS_TILES),
             "turn": unsigned(turn_bits),
             "command": range(COMMANDS),
         })
@@ -104,8 +127,8 @@ class TileWalker(SharedComponent):
     port : ``In(range(ports))``
         Number of the tile port in its PE.
     tiles : ``In(stream.Signature(Tile(lanes)))``
-        Tiles of products, with ``b_address`` of place ``port * banks + index``; taken when they
-        have been walked.
+        Tiles of products, with ``b_address`` of place ``port * banks + index``; taken when their
+        walk begins, so that the next one is prepared meanwhile.
     release : ``In(1)``
         Strobe: a half is free again. Both are at first.
     settled : ``In(1)``
@@ -115,10 +138,10 @@ class TileWalker(SharedComponent):
     items : ``Out(stream.Signature(TileItem(...)))``
         Vectors.
     tile_load, tile_reuse : ``Out(1)``
-        Strobe: a tile that reloads, or one that does not, has been taken.
+        Strobe: a tile that reloads has been walked, or one that does not was taken.
     """
 
-    TILE_CYCLES = 7
+    TILE_CYCLES = 4
 
     index: Signal
     port: Signal
@@ -143,10 +166,16 @@ class TileWalker(SharedComponent):
         self.item = TileItem(
             lanes=lanes, tile_rows=tile_rows, turn_bits=(tile - 1).bit_length() if ports > 1 else 0
         )
+        tile_layout, command_layout = Tile(lanes), ProductCommand()
+        self._walk = data.StructLayout({
+            "command": range(COMMANDS),
+            **{name: tile_layout[name].shape for name in TILE_FIELDS},
+            **{name: command_layout[name].shape for name in COMMAND_FIELDS},
+        })
         super().__init__({
             "index": In(range(banks)),
             "port": In(range(ports)),
-            "tiles": In(stream.Signature(Tile(lanes))),
+            "tiles": In(stream.Signature(tile_layout)),
             "release": In(1),
             "settled": In(1),
             "began": Out(1),
@@ -179,18 +208,26 @@ class TileWalker(SharedComponent):
         apart_bits = bank_bits + port_bits
         apart = 1 << apart_bits  # columns from one to the next
         block_bits = (self.tile_rows // HALVES // self.tile - 1).bit_length()
-        tile: data.View = self.tiles.payload
-        command = tile.command
-        transposed = Signal()
-        m.d.comb += transposed.eq(command.b_source == OperandSource.ACTIVATION_TRANSPOSED)
+        offer: data.View = self.tiles.payload
+        walk: Any = Signal(self._walk)  # of the tile at work
+        transposed, next_transposed = (
+            source == OperandSource.ACTIVATION_TRANSPOSED
+            for source in (walk.b_source, offer.command.b_source)
+        )
 
-        half = Signal()
+        number_of_tile = Signal(range(BIAS_TILES))
         free = Signal(range(HALVES + 1), init=HALVES)
-        begin, streams = self.began, Signal.like(command.streams)
+        begin = self.began
         m.d.sync += free.eq(free + self.release - begin)
         number = Signal(range(COMMANDS))
-        with m.If(self.tiles.valid & self.tiles.ready & tile.last_tile):
+        with m.If(self.tiles.valid & self.tiles.ready & offer.last_tile):
             m.d.sync += number.eq(number + 1)
+        with m.If(begin):
+            m.d.sync += walk.command.eq(number)
+            for name in TILE_FIELDS:
+                m.d.sync += walk[name].eq(offer[name])
+            for name in COMMAND_FIELDS:
+                m.d.sync += walk[name].eq(offer.command[name])
 
         # Where the walk stands: column vector, block of `tile` rows in it, row in the block.
         column = Signal(signed(COUNT + 2))  # the first, counted from c_first
@@ -212,35 +249,37 @@ class TileWalker(SharedComponent):
         # Ports that share a block with others come in two kinds.
         shared, turn, turned = Signal(), Signal(tile_bits), Signal(ADDRESS)
         back = Signal(ADDRESS)  # from the last row of a block to its first
-        m.d.sync += back.eq(command.b_row_stride - (command.b_row_stride << tile_bits))
+        m.d.sync += back.eq(walk.b_row_stride - (walk.b_row_stride << tile_bits))
         last_row, last_block, last_column = Signal(), Signal(), Signal()
         m.d.comb += [
             last_row.eq(row == self.tile - 1),
             last_block.eq(blocks_left == 1),
-            last_column.eq((remaining <= apart) | (word + self.ports >= tile.word_count)),
+            last_column.eq((remaining <= apart) | (word + self.ports >= walk.word_count)),
         ]
 
         item: data.View = self.items.payload
         m.d.comb += [
-            item.activation.eq(~bias_next & (command.b_source != OperandSource.WEIGHT)),
+            item.activation.eq(~bias_next & (walk.b_source != OperandSource.WEIGHT)),
             item.bias.eq(bias_next),
             item.transposed.eq(transposed & ~bias_next),
-            item.read.eq(Mux(bias_next, command.bias_enable, left > 0)),
+            item.read.eq(Mux(bias_next, walk.bias_enable, left > 0)),
             item.address.eq(Mux(bias_next, bias_address, address)),
             item.word.eq(word),
-            item.row.eq(Cat(row, block[:block_bits], half)),
+            item.row.eq(Cat(row, block[:block_bits], number_of_tile[0])),
+            item.tile.eq(number_of_tile),
+            item.last_column.eq(last_column),
             item.turn.eq(turn),
-            item.command.eq(number),
+            item.command.eq(walk.command),
         ]
         for bits in range(ceil_log2(self.streams) + 1):
-            with m.If(command.streams == 1 << bits):
+            with m.If(walk.streams == 1 << bits):
                 m.d.comb += item.lanes.eq(Cat(word == lane >> bits for lane in range(self.lanes)))
 
         def go_to_column(first_address, rows_left) -> list:
             return [
-                bias_next.eq(tile.final),
+                bias_next.eq(walk.final),
                 block.eq(first_block),
-                blocks_left.eq(tile.inner_count),
+                blocks_left.eq(walk.inner_count),
                 column_address.eq(first_address),
                 block_address.eq(first_address + first_block),
                 address.eq(first_address + first_block),
@@ -248,7 +287,7 @@ class TileWalker(SharedComponent):
             ]
 
         def advance_column() -> list:
-            step = Mux(transposed, command.b_row_stride << tile_bits, 1) << apart_bits
+            step = Mux(transposed, walk.b_row_stride << tile_bits, 1) << apart_bits
             rows = Mux(transposed, self.tile << apart_bits, 0)
             return [
                 inside.eq(1),
@@ -258,18 +297,16 @@ class TileWalker(SharedComponent):
                 *go_to_column(column_address + step, column_left - rows),
             ]
 
+        with m.If(self.tiles.valid & ~offer.reload):
+            m.d.comb += [self.tiles.ready.eq(1), self.tile_reuse.eq(1)]
         with m.FSM():
             with m.State("IDLE"):
-                with m.If(self.tiles.valid & ~tile.reload):
-                    m.d.comb += [self.tiles.ready.eq(1), self.tile_reuse.eq(1)]
-                with m.Elif(
-                    self.tiles.valid & (free != 0) & (self.settled | (command.streams == streams))
-                ):
-                    m.d.comb += begin.eq(1)
+                alike = offer.command.streams == walk.streams
+                with m.If(self.tiles.valid & offer.reload & (free != 0) & (self.settled | alike)):
+                    m.d.comb += [self.tiles.ready.eq(1), begin.eq(1)]
                     m.d.sync += [
-                        streams.eq(command.streams),
                         column.eq(
-                            (Cat(self.index, tile.word) - command.c_first)
+                            (Cat(self.index, offer.word) - offer.command.c_first)
                             + (self.port << bank_bits)
                         ),
                         first_block.eq(0),
@@ -277,12 +314,12 @@ class TileWalker(SharedComponent):
                         turned.eq(0),
                     ]
                     for bits in range(apart_bits + 1):
-                        with m.If(transposed & (tile.inner_count >= 1 << bits)):
+                        with m.If(next_transposed & (offer.inner_count >= 1 << bits)):
                             m.d.sync += first_block.eq(own[:bits])
                             m.d.comb += shared.eq(own[bits] if bits < apart_bits else 0)
                     # The turn moves the address by an odd multiple of the highest bit that banks
                     # are spread by.
-                    stride = command.b_row_stride
+                    stride = offer.command.b_row_stride
                     for bits in range(len(item.turn)):
                         place = bank_bits + VectorBuffer.SPREAD_BITS - bits
                         with m.If(shared & stride[place] & ~stride[:place].any()):
@@ -291,21 +328,21 @@ class TileWalker(SharedComponent):
             with m.State("PREPARE"):
                 m.d.sync += [
                     inside.eq(column >= 0),
-                    remaining.eq(command.columns - column),
+                    remaining.eq(walk.columns - column),
                     word.eq(self.port),
                     row.eq(0),
-                    bias_address.eq(command.bias_base + column),
+                    bias_address.eq(walk.bias_base + column),
                     *go_to_column(
-                        tile.b_address + turned,
-                        command.b_rows
-                        - Cat(turn, Mux(transposed, column, tile.inner_first)).as_signed(),
+                        walk.b_address + turned,
+                        walk.b_rows
+                        - Cat(turn, Mux(transposed, column, walk.inner_first)).as_signed(),
                     ),
                 ]
                 m.next = "WALK"
-                with m.If((column >= command.columns) | (self.port >= tile.word_count)):
+                with m.If((column >= walk.columns) | (self.port >= walk.word_count)):
                     m.next = "END"
             with m.State("WALK"):
-                m.d.comb += self.items.valid.eq(self.tiles.valid & inside)
+                m.d.comb += self.items.valid.eq(inside)
                 with m.If(~inside):
                     m.d.sync += advance_column()
                     with m.If(last_column):
@@ -317,11 +354,11 @@ class TileWalker(SharedComponent):
                     wrap = transposed & (row == ~turn)
                     m.d.sync += [
                         row.eq(row + 1),
-                        address.eq(address + Mux(wrap, back, command.b_row_stride)),
+                        address.eq(address + Mux(wrap, back, walk.b_row_stride)),
                         left.eq(left + Mux(wrap, self.tile - 1, -1)),
                     ]
                     with m.If(last_row):
-                        wraps = block + 1 == tile.inner_count
+                        wraps = block + 1 == walk.inner_count
                         next_address = Mux(wraps, column_address, block_address + 1)
                         m.d.sync += [
                             block.eq(Mux(wraps, 0, block + 1)),
@@ -339,16 +376,14 @@ class TileWalker(SharedComponent):
                                 m.next = "END"
             with m.State("END"):
                 m.d.comb += [
-                    self.items.valid.eq(self.tiles.valid),
+                    self.items.valid.eq(1),
                     item.end.eq(1),
                     item.read.eq(0),
                     item.bias.eq(0),
                     item.transposed.eq(0),
                 ]
                 with m.If(self.items.ready):
-                    m.next = "DONE"
-            with m.State("DONE"):
-                m.d.comb += [self.tiles.ready.eq(1), self.tile_load.eq(1)]
-                m.d.sync += half.eq(~half)
-                m.next = "IDLE"
+                    m.d.comb += self.tile_load.eq(1)
+                    m.d.sync += number_of_tile.eq(number_of_tile + 1)
+                    m.next = "IDLE"
         return m

@@ -26,7 +26,8 @@ class VectorBuffer(SharedComponent):
     The low bits of an address are the bank; where ``spread``, the highest of them is changed by
     the parity of the ``SPREAD_BITS`` bits above, so that the same vector of successive rows lies in
     two banks in turn even if rows are a power of two apart. Each cycle every bank serves one
-    reader, one mask reader and one writer, each kind in turn; different banks work in parallel. A
+    reader, one mask reader and one writer, each kind in turn, but for those that are preferred or
+    urgent; different banks work in parallel. A
     read that is taken in a later cycle than a write sees it. Keep bits of a read vector are
     ``value != 0``, which is what a vector's keep bits say by definition; the stored ones are for
     mask readers.
@@ -48,6 +49,9 @@ class VectorBuffer(SharedComponent):
         Spread rows over banks; takes at least 2 banks.
     readers, writers, mask_readers : int
         Number of ports of each kind; at least 1, 1 and 0.
+    preferred : int
+        Readers, the first ones, that come before others; they take turns among themselves. Default:
+        none.
     urgent : int
         Writers, the first ones, that never wait; no two of them may write to a bank at a time.
 
@@ -84,6 +88,7 @@ class VectorBuffer(SharedComponent):
         readers: int,
         writers: int,
         mask_readers: int = 0,
+        preferred: int = 0,
         urgent: int = 0,
     ):
         if banks < 1 or banks & (banks - 1):
@@ -105,6 +110,10 @@ class VectorBuffer(SharedComponent):
             raise ValueError(f"Number of writers must be at least 1, not {writers!r}")
         if mask_readers < 0:
             raise ValueError(f"Number of mask readers must not be negative, not {mask_readers!r}")
+        if not 0 <= preferred <= readers:
+            raise ValueError(
+                f"Number of preferred readers must be at most {readers} readers, not {preferred!r}"
+            )
         if not 0 <= urgent < writers:
             raise ValueError(
                 f"Number of urgent writers must be less than {writers} writers, not {urgent!r}"
@@ -117,6 +126,7 @@ class VectorBuffer(SharedComponent):
         self.readers = readers
         self.writers = writers
         self.mask_readers = mask_readers
+        self.preferred = preferred
         self.urgent = urgent
         super().__init__({
             "reads": Out(ReadPort(fmt, tile)).array(readers),
@@ -146,7 +156,7 @@ class VectorBuffer(SharedComponent):
             return bank
 
         def arbitrate(
-            kind: str, requests: list, addresses: list, urgent: int = 0
+            kind: str, requests: list, addresses: list, urgent: int = 0, preferred: int = 0
         ) -> tuple[list, Signal]:
             """Grants per bank, and which of the requesters' addresses exist."""
             inside = Signal(len(requests), name=f"{kind}_inside")
@@ -161,8 +171,9 @@ class VectorBuffer(SharedComponent):
                 m.submodules[f"{kind}_arbiter{bank}"] = arbiter
                 wanted = Signal(len(requests), name=f"{kind}_wanted{bank}")
                 m.d.comb += wanted.eq(Cat(choice[bank] for choice in choices))
-                first = wanted[:urgent]
-                m.d.comb += arbiter.requests.eq(Mux(first.any(), 0, wanted[urgent:]))
+                first, before = wanted[:urgent], wanted[urgent : urgent + preferred]
+                others = Mux(before.any(), before, wanted[urgent:])
+                m.d.comb += arbiter.requests.eq(Mux(first.any(), 0, others))
                 grants.append(Cat(first, arbiter.grant))
             taken = Signal(len(requests), name=f"{kind}_taken")
             m.d.comb += [
@@ -181,11 +192,14 @@ class VectorBuffer(SharedComponent):
             m.d.comb += [mux.select.eq(grant), mux.values.eq(payloads)]
             return mux.o
 
-        def read(kind: str, ports: list, enables: list, rows: list, outputs: list) -> list:
+        def read(
+            kind: str, ports: list, enables: list, rows: list, outputs: list, preferred: int = 0
+        ) -> list:
             """Wire up the read ports of one kind; returns what each is answered."""
             addresses = [port.request.payload for port in ports]
             inner_addresses = Cat(address[bank_bits:] for address in addresses)
-            grants, inside = arbitrate(kind, [port.request for port in ports], addresses)
+            requests = [port.request for port in ports]
+            grants, inside = arbitrate(kind, requests, addresses, preferred=preferred)
             source = [
                 [Signal(len(ports), name=f"{kind}{bank}_source{k}") for bank in range(self.banks)]
                 for k in range(self.READ_LATENCY - 1)
@@ -221,6 +235,7 @@ class VectorBuffer(SharedComponent):
             bank_inputs["read_enable"],
             bank_inputs["read_row"],
             [bank.values.as_value() for bank in banks],
+            preferred=self.preferred,
         )
         for port, answer in zip(self.reads, answers, strict=True):
             elements = [answer.word_select(k, self.fmt.width) for k in range(self.tile)]
