@@ -58,7 +58,7 @@ def _scores(
     entries: dict[str, int],
 ) -> None:
     whole, head = item
-    parts = parts_within(whole, "scores") if steps.several else [whole]
+    parts = parts_within(steps.config, whole, "scores") if steps.several else [whole]
     shape, keys = steps.shape, layout.rounds[whole.round].keys
     stride, column = shape.attention_stride, head * shape.head_blocks
     own_keys = int(steps.several)
@@ -113,7 +113,7 @@ def _context(
     entries: dict[str, int],
 ) -> None:
     whole, head = item
-    parts = parts_within(whole, "context") if steps.several else [whole]
+    parts = parts_within(steps.config, whole, "context") if steps.several else [whole]
     shape, keys = steps.shape, layout.rounds[whole.round].keys
     stride, column = shape.attention_stride, head * shape.head_blocks
     own_keys = int(steps.several)

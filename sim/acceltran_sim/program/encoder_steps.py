@@ -110,17 +110,18 @@ class EncoderSteps(OperationSteps):
                 columns=columns,
             )
 
-        # On several clusters, other work stands between key and value, which take long to reach
-        # all of them; half of the value gives the lanes work while the first scores are in softmax.
+        # On several clusters, other work stands between key and scores, which take long to reach
+        # all of them, and between the halves of the value and contexts; the value gives the lanes
+        # work while the first scores are in softmax.
         half = -(-shape.heads // 2) * shape.head_blocks
-        early_value, late_value = range(half), range(half, shape.attention_blocks)
-        if self.several:
-            project("key")
-            project("query")
-            project("value", early_value)
-        else:
-            for name in ("query", "key", "value"):
-                project(name)
+
+        def project_value() -> None:
+            if self.several:
+                project("value", range(half))
+                project("value", range(half, shape.attention_blocks))
+
+        for name in ("key", "query") if self.several else ("query", "key", "value"):
+            project(name)
         context = (layout.context, shape.attention_stride, shape.attention_blocks)
         target = (layout.attention_output, shape.hidden_stride)
 
@@ -145,7 +146,7 @@ class EncoderSteps(OperationSteps):
             layer,
             layout,
             entries,
-            lambda: project("value", late_value) if self.several else None,
+            project_value,
             before_last,
         )
         attention_output(left)

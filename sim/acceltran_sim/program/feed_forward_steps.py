@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+from acceltran.arch.config import AcceleratorConfig
 from acceltran_sim.golden.encoder import QuantizedLayer
 from acceltran_sim.program.layout import GroupLayout
 from acceltran_sim.program.operation_steps import OperationSteps
@@ -43,7 +44,7 @@ def feed_forward(
         return
 
     def chunk(number: int) -> None:
-        parts = chain.parts(layout, last=number == len(chain.chunks) - 1)
+        parts = chain.parts(steps.config, layout, last=number == len(chain.chunks) - 1)
         inner = chain.chunks[number]
 
         def cut(product: Product, part: Part) -> Product:
@@ -98,7 +99,7 @@ class _Chain:
         first_slots = [sum(slots[:n]) for n in range(len(slots))]
         return cls(chunks=chunks, streams=streams, first_slots=first_slots)
 
-    def parts(self, layout: GroupLayout, *, last: bool) -> list[Part]:
+    def parts(self, config: AcceleratorConfig, layout: GroupLayout, *, last: bool) -> list[Part]:
         """All rows of each round, or, of the last chunk, parts that begin with a slot."""
         wholes = [
             part_of(layout, n, start, part.rows)
@@ -109,7 +110,7 @@ class _Chain:
         return [
             part
             for whole in wholes
-            for part in parts_within(whole, multiple=self.streams[whole.round])
+            for part in parts_within(config, whole, multiple=self.streams[whole.round])
         ]
 
     def cut(self, product: Product, part: Part, inner: range, tile: int) -> Product:

@@ -96,7 +96,9 @@ class GroupLayout:
     The hidden state stays in its place through all layers. The rest of the buffer holds query, key,
     value and scores, then what the feed-forward network needs. The context takes the place of the
     query head by head, the attention output that of the network's output if the context is not
-    there. Key and value have the rows of all clusters that share a sequence.
+    there. If there is room, attention output and feed-forward network have places of their own, so
+    that they wait for nothing that others still read. Key and value have the rows of all clusters
+    that share a sequence.
     """
 
     shape: Shape
@@ -238,12 +240,17 @@ def _layout(
     left_for_feed = capacity - arena - rows * shape.hidden_stride
     intermediate_rows = min(rows, left_for_feed // shape.intermediate_stride)
     scores = arena + query + 2 * key
+    intermediate = arena
     output = arena + intermediate_rows * shape.intermediate_stride
     attention_output = max(output, arena + query)
-    # Apart from what attention still reads, if there is room.
-    behind_scores = scores + slots * score_rows * score_stride
-    if behind_scores + rows * shape.hidden_stride <= capacity:
-        attention_output = behind_scores
+    # Apart from what others still read, if there is room.
+    free = scores + slots * score_rows * score_stride
+    if free + rows * shape.hidden_stride <= capacity:
+        attention_output = free
+        free += rows * shape.hidden_stride
+    if free + rows * (shape.intermediate_stride + shape.hidden_stride) <= capacity:
+        intermediate = free
+        output = free + rows * shape.intermediate_stride
     return GroupLayout(
         shape=shape,
         rounds=rounds,
@@ -254,7 +261,7 @@ def _layout(
         scores=tuple(scores + n * score_rows * score_stride for n in range(slots)),
         score_rows=score_rows,
         attention_output=attention_output,
-        intermediate=arena,
+        intermediate=intermediate,
         intermediate_rows=intermediate_rows,
         output=output,
     )

@@ -16,6 +16,9 @@ PASS_WORDS = 2
 """Words of columns that parts of rows of several clusters work on at a time."""
 LEAST_PART_OF_CLUSTER = 8
 """Rows of a part on one of several clusters, which have few rows."""
+NARROW = ("value", "context")
+"""Operations there with few columns, which rows of all streams share: a part has a row for each, so
+that few commands stand between the loads of their tiles."""
 WHOLE = ("output",)
 """Operations that are not cut there: every part of a product of several chunks loads its tiles,
 unless its sums stay in the lanes."""
@@ -56,15 +59,20 @@ def parts_of(config: AcceleratorConfig, layout: GroupLayout, operation: str) -> 
             yield part_of(layout, 0, row, rows)
         return
     for n, (start, part) in enumerate(zip(layout.first_rows, layout.rounds, strict=True)):
-        yield from parts_within(part_of(layout, n, start, part.rows), operation)
+        yield from parts_within(config, part_of(layout, n, start, part.rows), operation)
 
 
-def parts_within(part: Part, operation: str = "", multiple: int = 1) -> Iterator[Part]:
+def parts_within(
+    config: AcceleratorConfig, part: Part, operation: str = "", multiple: int = 1
+) -> Iterator[Part]:
     """Parts of the rows that several clusters work on together, each but the last one a
     ``multiple``.
     """
     most = 1 if operation in WHOLE else MOST_PARTS
-    for row, rows in _cut(part.rows, most, LEAST_PART_OF_CLUSTER, multiple):
+    least = LEAST_PART_OF_CLUSTER
+    if operation in NARROW:
+        least = max(least, config.streams)
+    for row, rows in _cut(part.rows, most, least, multiple):
         yield replace(
             part,
             row=part.row + row,
