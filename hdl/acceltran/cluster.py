@@ -283,7 +283,7 @@ class Cluster(SharedComponent):
     def _settle(self, m: Module, pe: int, loaders: list[TileLoader]) -> None:
         """Tell each loader of a PE whether the others have loaded what it has begun."""
         begun, loaded = (
-            [Signal(2, name=f"pe{pe}_{what}{port}") for port in range(len(loaders))]
+            [Signal(3, name=f"pe{pe}_{what}{port}") for port in range(len(loaders))]
             for what in ("begun", "loaded")
         )
         for port, loader in enumerate(loaders):
@@ -291,11 +291,11 @@ class Cluster(SharedComponent):
                 begun[port].eq(begun[port] + loader.began),
                 loaded[port].eq(loaded[port] + loader.loaded),
             ]
-            # Others are at most one tile ahead and two behind.
+            # Others are at most two tiles ahead, where they have no column, and two behind.
             ahead = [
-                (others - begun[port])[:2] for other, others in enumerate(loaded) if other != port
+                (others - begun[port])[:3] for other, others in enumerate(loaded) if other != port
             ]
-            m.d.comb += loader.settled.eq(~Cat(count[1] for count in ahead).any())
+            m.d.comb += loader.settled.eq(~Cat(count[2] for count in ahead).any())
 
     def _add_streams(
         self,
