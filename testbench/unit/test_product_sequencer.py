@@ -400,11 +400,13 @@ def random_work(*, like=None, **given):
 
 
 def random_chain():
-    """Fields of a part of a chain of products that share their sums: it has one row tile."""
+    """Fields of a part of a chain of products that share their sums: one row tile, one pass."""
     resume, keep = random.choice([(0, 1), (1, 1), (1, 0)])
     rows = random.randint(1, 8)
     sums = {"resume_sums": resume, "keep_sums": keep}
-    return {**sums, "batches": 1, "rows": rows, "row_tile": rows}
+    columns = random.randint(1, parameters()["lanes"] * parameters()["pes"])
+    lanes = {"streams": 1, "c_first": 0, "columns": columns}
+    return {**sums, **lanes, "batches": 1, "rows": rows, "row_tile": rows}
 
 
 async def begin(dut, works, pace):
@@ -501,8 +503,20 @@ async def uses_all_partial_sums(dut):
 @cocotb.parametrize(excess=[1, 30], pace=[1.0, 0.3])
 async def refuses_too_many_partial_sums(dut, excess, pace):
     """No row is finished, nothing comes after; the products before it are done first."""
-    good, bad = random_work(), crowd(row_tile=32, rows=SHAPE["partial_sums"] + excess)
-    works = [good, bad, good]
+    await refuse(dut, crowd(row_tile=32, rows=SHAPE["partial_sums"] + excess), pace)
+
+
+@cocotb.test(timeout_time=5, timeout_unit="ms")
+@cocotb.parametrize(sums=["keep_sums", "resume_sums"])
+async def refuses_passes_whose_sums_stay(dut, sums):
+    """Every pass has its sums in the same slots."""
+    chain = random_chain() | {"columns": parameters()["lanes"] * parameters()["pes"] + 1}
+    await refuse(dut, random_work(**chain | {"keep_sums": 0, "resume_sums": 0, sums: 1}), 0.8)
+
+
+async def refuse(dut, bad, pace):
+    """Give a product that is refused, between two good ones."""
+    works = [random_work(), bad, random_work()]
     driver = await begin(dut, works, pace)
     neighbours = Neighbours(dut, works, pace)
     running = cocotb.start_soon(neighbours.run())

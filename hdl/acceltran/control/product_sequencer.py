@@ -112,8 +112,9 @@ class ProductSequencer(SharedComponent):
     dealt : ``Out(1)``
         Jobs were given whose scalars are not all taken.
     overflow : ``Out(1)``
-        Strobe: the oldest product needs more partial sums at a time than a lane holds. It writes
-        nothing, and nothing runs any more until reset.
+        Strobe: the oldest product needs more partial sums at a time than a lane holds, or has
+        several column passes whose sums stay. It writes nothing, and nothing runs any more until
+        reset.
     out_of_range, out_of_range_command : ``Out(1)``, ``Out(range(COMMANDS))``
         Strobe: a job reaches beyond the end of the buffer; and of which command it is: how many
         were taken before it, modulo ``COMMANDS``.
@@ -171,6 +172,8 @@ class ProductSequencer(SharedComponent):
             )
         if pes < 1 or pes & (pes - 1):
             raise ValueError(f"Number of PEs must be a power of two, not {pes!r}")
+        if most_held < 1:
+            raise ValueError(f"Jobs that a stream holds must be at least 1, not {most_held!r}")
         self.fmt = fmt
         self.tile = tile
         self.tile_rows = tile_rows
@@ -178,8 +181,6 @@ class ProductSequencer(SharedComponent):
         self.lanes = lanes
         self.streams = streams
         self.pes = pes
-        if most_held < 1:
-            raise ValueError(f"Jobs that a stream holds must be at least 1, not {most_held!r}")
         self.most_held = most_held
         self.activation_depth = activation_depth
         job = StreamJob(tile_rows=tile_rows, partial_sums=partial_sums, streams=streams)
@@ -243,7 +244,7 @@ class ProductSequencer(SharedComponent):
         crowded = Signal()
         first, final, reload, last_tile = Signal(), Signal(), Signal(), Signal()
         keep = Signal()  # the tile stays when the command ends
-        keep_sums = Signal()
+        keep_sums, resume_sums = Signal(), Signal()
         settings: Any = Signal(EpilogueParameters(self.fmt))
         # Columns of C in the pass, as positions: word n of PE c is at n * pes + c.
         bank_bits = ceil_log2(self.pes)
@@ -264,9 +265,7 @@ class ProductSequencer(SharedComponent):
         alike_before = Signal()  # parameters and streams are those of the context
         job: Any = self.jobs.payload
         active, deal, given = Signal(self.streams), Signal(), Signal(self.streams)
-        candidates, spare, preferred = (
-            Signal(self.streams, name=name) for name in ("candidates", "spare", "preferred")
-        )
+        candidates, spare = (Signal(self.streams, name=name) for name in ("candidates", "spare"))
         # Jobs of a stream that the lanes take before a row dealt now, those of this context if the
         # lanes finish the other one first.
         most_held = self.most_held
@@ -286,8 +285,7 @@ class ProductSequencer(SharedComponent):
                 & Mux(first & final, active, turn)
                 & ~Mux(self.jobs.valid, job.stream, 0)
             ),
-            preferred.eq(Mux(spare.any(), spare, candidates)),
-            given.eq(Cat(preferred[s] & ~preferred[:s].any() for s in range(self.streams))),
+            given.eq(Cat(spare[s] & ~spare[:s].any() for s in range(self.streams))),
         ]
         # Streams that have least to do come first.
         for most in reversed(range(most_held)):
@@ -337,6 +335,7 @@ class ProductSequencer(SharedComponent):
                     last_tile.eq(offer.last_tile),
                     keep.eq(offer.command.keep_tile),
                     keep_sums.eq(offer.command.keep_sums),
+                    resume_sums.eq(offer.command.resume_sums),
                     low.eq(offer.command.c_first - (offer.word << bank_bits)),
                     columns.eq(offer.command.columns),
                     settings.threshold.eq(threshold),
@@ -364,6 +363,11 @@ class ProductSequencer(SharedComponent):
                 m.d.sync += crowded.eq((slots > self.partial_sums) & ~(first & final))
                 for bits in range(ceil_log2(self.streams) + 1):
                     with m.If(stream_count == 1 << bits):
+                        # Sums that stay would be overwritten by those of the next pass.
+                        with m.If(
+                            (keep_sums | resume_sums) & (high > (self.lanes >> bits) * self.pes)
+                        ):
+                            m.d.sync += crowded.eq(1)
                         for pe, lanes in enumerate(enable):
                             for lane in range(self.lanes):
                                 place = (lane >> bits) * self.pes + pe

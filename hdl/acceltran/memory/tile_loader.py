@@ -315,7 +315,7 @@ class TileLoader(SharedComponent):
                 write.row.eq(item.row),
                 write.vector.eq(vector),
             ]
-        self._add_written(m, (leaving & transposed.last_column) | (direct & item.last_column))
+        self._add_written(m, Mux(leaving, transposed.last_column, item.last_column))
         return m
 
     def _add_written(self, m: Module, last_column: Value) -> None:

@@ -1,6 +1,6 @@
 """Steps of attention between projections and output: scores, softmax and context of all heads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from acceltran.arch.commands import Opcode, OperandSource
 from acceltran_sim.golden.encoder import QuantizedLayer
@@ -49,6 +49,16 @@ def attention(
             _context(steps, layer, layout, items[done], slot, entries)
 
 
+def _parts(
+    steps: OperationSteps, layout: GroupLayout, whole: Part, operation: str, slot: int
+) -> Iterator[tuple[Part, int]]:
+    """Parts of the rows of a head, and the places of their scores."""
+    stride = steps.shape.score_stride(layout.rounds[whole.round].keys)
+    steps.enter(layout, whole)
+    for part in parts_within(steps.config, whole, operation) if steps.several else [whole]:
+        yield part, slot + (part.row - whole.row) * stride
+
+
 def _scores(
     steps: OperationSteps,
     layer: QuantizedLayer,
@@ -58,14 +68,11 @@ def _scores(
     entries: dict[str, int],
 ) -> None:
     whole, head = item
-    parts = parts_within(steps.config, whole, "scores") if steps.several else [whole]
     shape, keys = steps.shape, layout.rounds[whole.round].keys
     stride, column = shape.attention_stride, head * shape.head_blocks
     own_keys = int(steps.several)
-    steps.enter(layout, whole)
-    for part in parts:
+    for part, place in _parts(steps, layout, whole, "scores", slot):
         own = steps.own(part)
-        place = slot + (part.row - whole.row) * shape.score_stride(keys)
         steps.product(
             Product(
                 a_base=layout.query + part.row * stride + column,
@@ -113,13 +120,9 @@ def _context(
     entries: dict[str, int],
 ) -> None:
     whole, head = item
-    parts = parts_within(steps.config, whole, "context") if steps.several else [whole]
     shape, keys = steps.shape, layout.rounds[whole.round].keys
     stride, column = shape.attention_stride, head * shape.head_blocks
-    own_keys = int(steps.several)
-    steps.enter(layout, whole)
-    for part in parts:
-        place = slot + (part.row - whole.row) * shape.score_stride(keys)
+    for part, place in _parts(steps, layout, whole, "context", slot):
         steps.product(
             Product(
                 a_base=place,
@@ -136,7 +139,7 @@ def _context(
                 rows=part.rows,
                 shift=layer.context_shift,
                 threshold=entries["context"],
-                own_keys=own_keys,
+                own_keys=int(steps.several),
                 **steps.own(part),
             ),
             part.all_rows,
